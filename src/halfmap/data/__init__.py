@@ -1,0 +1,1 @@
+"""Immutable records and tables, and the schema of every column."""
