@@ -1,0 +1,1 @@
+"""Wavelength, CTF, aberrations, dose weighting: every formula once."""
