@@ -9,8 +9,24 @@ import shutil
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+SOURCE = REPOSITORY / "src"
+
+
+def shape_annotated_modules() -> list[str]:
+    """Modules whose signatures state shapes; numba's compiler cannot see through the check."""
+    found = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        text = path.read_text()
+        if "jaxtyping" in text and "njit" not in text:
+            found.append(".".join(path.relative_to(SOURCE).with_suffix("").parts))
+    return found
+
+
+# From here on every shape in a signature is checked when the function is called.
+install_import_hook(shape_annotated_modules(), "beartype.beartype")
 
 
 @pytest.fixture(scope="session")
