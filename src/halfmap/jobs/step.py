@@ -60,8 +60,10 @@ class Step:
     """One verb of halfmap.
 
     ``run(job, inputs, options)`` gets the context of the job, the resolved input files by port
-    name, and a validated options model; it returns the number of items in and out with any
-    figures worth keeping in the record (a JSON-able mapping). It imports its science inside.
+    name, and a validated options model; it returns a JSON-able mapping with ``items_in`` and
+    ``items_out`` and any other figures worth keeping in the record. It imports its science inside.
+    Options that name files are annotated ``Path`` or ``Path | None``: their contents are recorded
+    and hashed as inputs are.
     """
 
     name: str
