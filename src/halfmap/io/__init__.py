@@ -1,0 +1,1 @@
+"""Files and records: the only place where foreign formats and conventions are translated."""
