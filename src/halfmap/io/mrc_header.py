@@ -34,6 +34,7 @@ MODE_DTYPES: dict[int, np.dtype[Any]] = {
 """Data type of each mode; mode 101 holds two pixels in a byte."""
 
 _MODE_OF_DTYPE = {np.dtype(t): mode for mode, t in MODE_DTYPES.items() if mode not in (3, PACKED_4_BIT)}
+_XYZ: tuple[Literal["x", "y", "z"], ...] = ("x", "y", "z")
 _LARGEST_EDGE = 1 << 24
 _IMOD_STAMP = 1146047817
 _IMOD_SIGNED_BYTES = 1
@@ -238,7 +239,7 @@ def _origin(path: Path, fields: Any, axes: tuple[int, int, int]) -> tuple[float,
         return x, y, z
     # nxstart, nystart, nzstart count along columns, rows and sections, whichever axes these are.
     starts = dict(zip(axes, (int(fields[f"n{axis}start"]) for axis in ("x", "y", "z")), strict=True))
-    x, y, z = (starts[i + 1] * (_spacing(path, fields, axis) or 0.0) for i, axis in enumerate(("x", "y", "z")))
+    x, y, z = (starts[i + 1] * (_spacing(path, fields, axis) or 0.0) for i, axis in enumerate(_XYZ))
     return x, y, z
 
 

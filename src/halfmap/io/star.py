@@ -1,0 +1,346 @@
+"""STAR files: data blocks of label-value pairs or of one loop.
+
+Plain loops, however long, go through pandas' C parser. Blocks with quoted values, text fields,
+or comments at line ends go through gemmi's CIF parser. Values are text unless a type is asked for.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import gemmi
+import numpy as np
+import pandas as pd
+
+from halfmap.errors import BadInputError, HalfmapError
+from halfmap.io.files import DECOMPRESSION_ERRORS, open_binary, whole_file
+from halfmap.typing import Array, PathLike
+
+ValueType = Literal["float", "int", "str"]
+
+_DTYPES: dict[str, type] = {"float": np.float64, "int": np.int64, "str": object}
+_BAD_BYTES = "surrogateescape"  # names that are not UTF-8 come out as they went in
+# pandas 3.1 reads floats exactly and deprecates the option that older versions need for it.
+_EXACT: dict[str, Any] = {} if pd.__version__ >= "3.1" else {"float_precision": "round_trip"}
+_RELION_VERSION = "# version 30001"
+_ROWS_PER_CHUNK = 50_000
+_REPAIR = "Correct the file or write it again."
+
+
+@dataclass(frozen=True, eq=False)
+class StarBlock(Mapping[str, Array]):
+    """One data block: label (without the leading underscore) -> values.
+
+    A pair block has one value a label; ``is_loop`` tells a loop of one row from it.
+    """
+
+    columns: Mapping[str, Array] = field(default_factory=dict)
+    is_loop: bool = True
+
+    def __getitem__(self, label: str) -> Array:
+        return self.columns[label]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        for values in self.columns.values():
+            return len(values)
+        return 0
+
+    @classmethod
+    def pairs(cls, **values: Any) -> StarBlock:
+        """Build a block of label-value pairs."""
+        return cls({label: np.array([value]) for label, value in values.items()}, is_loop=False)
+
+
+def read_star(path: PathLike, types: Mapping[str, ValueType] | None = None) -> dict[str, StarBlock]:
+    """Read all data blocks of a STAR file.
+
+    Parameters
+    ----------
+    path
+        The file; it may be compressed (.gz, .bz2).
+    types
+        Label -> type of the columns to convert to float64 or int64 without loss; all other
+        columns are arrays of text, exactly as in the file.
+
+    Returns
+    -------
+    dict
+        Block name (without ``data_``) -> block, in the order of the file.
+
+    Raises
+    ------
+    BadInputError
+        Not a STAR file, rows of unequal length, a value that is not of its type, a repeated label.
+    """
+    path = Path(path)
+    with open_binary(path) as stream:
+        data = _read_all(stream, path)
+    blocks: dict[str, StarBlock] = {}
+    for name, body in _split_blocks(data, path):
+        if name in blocks:
+            raise BadInputError(path, f"data_{name}", found="there twice", expected="once", remedy=_REPAIR)
+        blocks[name] = _parse_block(body, path, name, types or {})
+    return blocks
+
+
+def write_star(path: PathLike, blocks: Mapping[str, Mapping[str, Sequence[Any] | Array]]) -> None:
+    """Write data blocks; the file appears whole or not at all.
+
+    A ``StarBlock`` says itself whether it is a loop; any other mapping is written as a loop.
+    Floats are written with the fewest digits that give the same float64 again.
+    """
+    with whole_file(path) as part, part.open("w", encoding="utf-8", errors=_BAD_BYTES, newline="\n") as file:
+        for name, block in blocks.items():
+            file.write(f"\n{_RELION_VERSION}\n\ndata_{name}\n\n")
+            if isinstance(block, StarBlock) and not block.is_loop:
+                for label, values in block.items():
+                    file.write(f"_{label:<44} {_as_text(values)[0]}\n")
+            elif block:
+                file.writelines(_loop_lines(block, path))
+            file.write("\n")
+
+
+def _read_all(stream: BinaryIO, path: Path) -> bytes:
+    try:
+        return stream.read()
+    except DECOMPRESSION_ERRORS as error:
+        raise BadInputError(
+            path, "content", found=f"damaged ({error})", expected="a STAR file", remedy="Copy the file again."
+        ) from error
+
+
+def _split_blocks(data: bytes, path: Path) -> Iterator[tuple[str, bytes]]:
+    if b"\0" in data:
+        raise BadInputError(path, "content", found="binary data", expected="a STAR file", remedy="Give a STAR file.")
+    starts = [match.start(1) for match in re.finditer(rb"(?:\A|[\r\n])[ \t]*(data_)", data)]
+    if not starts:
+        raise BadInputError(
+            path, "data_ block", found="absent", expected="at least one", remedy="Check that this is a STAR file."
+        )
+    for start, end in zip(starts, [*starts[1:], len(data)], strict=True):
+        line_end = re.compile(rb"[\r\n]|\Z").search(data, start)
+        assert line_end is not None
+        header = data[start : min(line_end.start(), end)].split()
+        yield header[0][len(b"data_") :].decode("utf-8", _BAD_BYTES), data[line_end.start() : end]
+
+
+def _parse_block(body: bytes, path: Path, name: str, types: Mapping[str, ValueType]) -> StarBlock:
+    if _needs_cif_parser(body):
+        return _parse_cif(body, path, name, types)
+    labels: list[str] = []
+    pairs: dict[str, list[str]] = {}
+    in_loop, position = False, len(body)
+    for line in re.finditer(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)", body):
+        tokens = line.group().split()
+        if not tokens or tokens[0].startswith(b"#"):
+            continue
+        if tokens[0] == b"loop_" and not (in_loop or pairs):
+            in_loop = True
+        elif tokens[0].startswith(b"_") and in_loop:
+            labels.append(tokens[0][1:].decode("utf-8", _BAD_BYTES))
+        elif tokens[0].startswith(b"_") and len(tokens) == 2:
+            pairs.setdefault(tokens[0][1:].decode("utf-8", _BAD_BYTES), []).append(
+                tokens[1].decode("utf-8", _BAD_BYTES)
+            )
+        elif in_loop and labels:
+            position = line.start()
+            break
+        else:
+            return _parse_cif(body, path, name, types)
+    if not in_loop:
+        return _typed_block(pairs, path, name, types, is_loop=False)
+    _check_labels(labels, path, name)
+    return _parse_rows(body[position:], labels, path, name, types)
+
+
+def _needs_cif_parser(body: bytes) -> bool:
+    """Whether quotes, text fields or comments after values rule the fast parser out."""
+    if b'"' in body or b"'" in body or b"\n;" in body:
+        return True
+    # "_rlnLabel #3" is how RELION numbers labels: comments there and on lines of their own are harmless.
+    if b"#" not in body:
+        return False
+    return any(
+        not line.lstrip().startswith((b"#", b"_")) and re.search(rb"\s#", line) is not None
+        for line in (match.group() for match in re.finditer(rb"[^\r\n]*#[^\r\n]*", body))
+    )
+
+
+def _parse_rows(body: bytes, labels: list[str], path: Path, name: str, types: Mapping[str, ValueType]) -> StarBlock:
+    if b"#" in body:
+        body = re.sub(rb"(?m)^[ \t]*#[^\r\n]*", b"", body)
+    if not body.strip():
+        return _typed_block({label: [] for label in labels}, path, name, types, is_loop=True)
+    if re.search(rb"(?:\A|[\r\n])[ \t]*(?:loop_\b|_[A-Za-z])", body):
+        raise BadInputError(
+            path, f"data_{name}", found="several tables in one block", expected="one loop a block", remedy=_REPAIR
+        )
+    wanted = {i: types.get(label, "str") for i, label in enumerate(labels)}
+    try:
+        return _pandas_block(body, labels, {i: _DTYPES[t] for i, t in wanted.items()}, path, name)
+    except (ValueError, OverflowError):
+        # A value is nan, inf, an integer written as 1.0, or wrong: look at each one as text.
+        block = _pandas_block(body, labels, dict.fromkeys(wanted, object), path, name)
+        return _typed_block(block.columns, path, name, types, is_loop=True)
+
+
+def _pandas_block(body: bytes, labels: list[str], dtypes: Mapping[int, type], path: Path, name: str) -> StarBlock:
+    try:
+        frame = pd.read_csv(
+            io.BytesIO(body), sep=r"\s+", header=None, dtype=dtypes, engine="c", quoting=3, na_filter=False,
+            encoding="utf-8", encoding_errors=_BAD_BYTES, **_EXACT,
+        )  # fmt: skip
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise BadInputError(
+            path, f"data_{name}", found=str(error).strip(), expected=f"{len(labels)} values a row", remedy=_REPAIR
+        ) from error
+    if frame.shape[1] != len(labels):
+        raise BadInputError(
+            path, f"data_{name}", found=f"{frame.shape[1]} values in the first row",
+            expected=f"{len(labels)}, one for each label", remedy=_REPAIR,
+        )  # fmt: skip
+    columns = {label: frame[i].to_numpy() for i, label in enumerate(labels)}
+    last = columns[labels[-1]]
+    if last.dtype == object and (last == "").any():
+        row = int(np.argmax(last == ""))
+        raise BadInputError(
+            path, f"data_{name}, row {row + 1}", found="cut short", expected=f"{len(labels)} values", remedy=_REPAIR
+        )
+    return StarBlock(columns, is_loop=True)
+
+
+def _parse_cif(body: bytes, path: Path, name: str, types: Mapping[str, ValueType]) -> StarBlock:
+    try:
+        (block,) = gemmi.cif.read_string("data_block\n" + body.decode("utf-8"))
+    except (ValueError, RuntimeError, UnicodeError) as error:
+        raise BadInputError(
+            path, f"data_{name}", found=f"not readable ({error})", expected="pairs or one loop", remedy=_REPAIR
+        ) from error
+    items = list(block)
+    loops = [item.loop for item in items if item.loop is not None]
+    pairs: list[list[str]] = [list(item.pair) for item in items if item.pair is not None]
+    if len(loops) + bool(pairs) > 1 or len(loops) + len(pairs) < len(items):
+        raise BadInputError(
+            path, f"data_{name}", found="several tables in one block", expected="pairs or one loop", remedy=_REPAIR
+        )
+    text = gemmi.cif.as_string
+    if not loops:
+        return _typed_block({label[1:]: [text(value)] for label, value in pairs}, path, name, types, is_loop=False)
+    labels = [tag[1:] for tag in loops[0].tags]
+    _check_labels(labels, path, name)
+    values, width = loops[0].values, loops[0].width()
+    columns = {label: [text(v) for v in values[i::width]] for i, label in enumerate(labels)}
+    return _typed_block(columns, path, name, types, is_loop=True)
+
+
+def _check_labels(labels: list[str], path: Path, name: str) -> None:
+    if not labels:
+        raise BadInputError(path, f"data_{name}", found="a loop without labels", expected="labels", remedy=_REPAIR)
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    if repeated:
+        raise BadInputError(
+            path, f"data_{name}", found=f"the labels {repeated} twice", expected="each once", remedy=_REPAIR
+        )
+
+
+def _typed_block(
+    columns: Mapping[str, Sequence[str] | Array],
+    path: Path,
+    name: str,
+    types: Mapping[str, ValueType],
+    *,
+    is_loop: bool,
+) -> StarBlock:
+    typed: dict[str, Array] = {}
+    for label, values in columns.items():
+        if not is_loop and len(values) != 1:
+            raise BadInputError(
+                path, f"data_{name}, _{label}", found=f"there {len(values)} times", expected="once", remedy=_REPAIR
+            )
+        wanted = types.get(label, "str")
+        if wanted == "str":
+            typed[label] = np.array(values, dtype=object)
+        else:
+            typed[label] = _numbers(values, wanted, f"data_{name}, _{label}", path)
+    return StarBlock(typed, is_loop)
+
+
+def _numbers(values: Sequence[str] | Array, wanted: ValueType, where: str, path: Path) -> Array:
+    numbers: Array = np.empty(len(values), _DTYPES[wanted])
+    for row, value in enumerate(values):
+        try:
+            if wanted == "float":
+                numbers[row] = float(value)
+            else:
+                numbers[row] = _integer(value)
+        except (ValueError, OverflowError) as error:
+            kind = "a number" if wanted == "float" else "an integer"
+            raise BadInputError(
+                path, f"{where}, row {row + 1}", found=repr(value), expected=kind, remedy=_REPAIR
+            ) from error
+    return numbers
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+        if not number.is_integer():
+            raise
+        return int(number)
+
+
+def _loop_lines(block: Mapping[str, Sequence[Any] | Array], path: PathLike) -> Iterator[str]:
+    lengths = {label: len(values) for label, values in block.items()}
+    if len(set(lengths.values())) != 1:
+        raise HalfmapError(f"{path}: columns differ in length: {lengths}")
+    yield "loop_\n"
+    for number, label in enumerate(block, start=1):
+        yield f"_{label} #{number}\n"
+    n_rows = next(iter(lengths.values()))
+    for start in range(0, n_rows, _ROWS_PER_CHUNK):
+        texts = [_as_text(values[start : start + _ROWS_PER_CHUNK]) for values in block.values()]
+        yield from (" ".join(row) + "\n" for row in zip(*texts, strict=True))
+
+
+def _as_text(values: Sequence[Any] | Array) -> list[str]:
+    """Text of each value: floats with the fewest digits that give them again, text quoted where needed."""
+    array = np.asarray(values)
+    if array.dtype.kind == "f":
+        # tolist() would widen float32 and show digits that it does not have.
+        return list(map(str, array if array.dtype.itemsize < 8 else array.tolist()))
+    if array.dtype.kind in "iu":
+        return [str(v) for v in array.tolist()]
+    if array.dtype.kind == "b":
+        return [str(int(v)) for v in array.tolist()]
+    texts = [str(v) for v in array.tolist()]
+    quoted = {text: _quoted(text) for text in _needing_quotes(set(texts))}
+    return [quoted.get(text, text) for text in texts] if quoted else texts
+
+
+_SPECIAL = re.compile(r"\s|^$|^[\"'_#;$\[\]]|^(?:data_|loop_|save_|stop_|global_)", re.IGNORECASE)
+
+
+def _needing_quotes(texts: Iterable[str]) -> Iterator[str]:
+    return (text for text in texts if _SPECIAL.search(text))
+
+
+def _quoted(text: str) -> str:
+    for quote in ('"', "'"):
+        if "\n" not in text and "\r" not in text and not re.search(quote + r"(\s|$)", text):
+            return f"{quote}{text}{quote}"
+    raise HalfmapError(f"the text {text!r} cannot be written into a STAR file")
