@@ -88,6 +88,7 @@ def read_star(path: PathLike, types: Mapping[str, ValueType] | None = None) -> d
     path = Path(path)
     with open_binary(path) as stream:
         data = _read_all(stream, path)
+    data = b"\n" + data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     blocks: dict[str, StarBlock] = {}
     for name, body in _split_blocks(data, path):
         if name in blocks:
@@ -125,16 +126,16 @@ def _read_all(stream: BinaryIO, path: Path) -> bytes:
 def _split_blocks(data: bytes, path: Path) -> Iterator[tuple[str, bytes]]:
     if b"\0" in data:
         raise BadInputError(path, "content", found="binary data", expected="a STAR file", remedy="Give a STAR file.")
-    starts = [match.start(1) for match in re.finditer(rb"(?:\A|[\r\n])[ \t]*(data_)", data)]
+    starts = [m.start(1) for m in re.finditer(rb"\n[ \t]*(data_)", data)]
     if not starts:
         raise BadInputError(
             path, "data_ block", found="absent", expected="at least one", remedy="Check that this is a STAR file."
         )
     for start, end in zip(starts, [*starts[1:], len(data)], strict=True):
-        line_end = re.compile(rb"[\r\n]|\Z").search(data, start)
-        assert line_end is not None
-        header = data[start : min(line_end.start(), end)].split()
-        yield header[0][len(b"data_") :].decode("utf-8", _BAD_BYTES), data[line_end.start() : end]
+        line_end = data.find(b"\n", start, end)
+        line_end = end if line_end < 0 else line_end
+        header = data[start:line_end].split()
+        yield header[0][len(b"data_") :].decode("utf-8", _BAD_BYTES), data[line_end:end]
 
 
 def _parse_block(body: bytes, path: Path, name: str, types: Mapping[str, ValueType]) -> StarBlock:
@@ -143,7 +144,7 @@ def _parse_block(body: bytes, path: Path, name: str, types: Mapping[str, ValueTy
     labels: list[str] = []
     pairs: dict[str, list[str]] = {}
     in_loop, position = False, len(body)
-    for line in re.finditer(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)", body):
+    for line in re.finditer(rb"[^\n]*(?:\n|\Z)", body):
         tokens = line.group().split()
         if not tokens or tokens[0].startswith(b"#"):
             continue
@@ -170,21 +171,22 @@ def _needs_cif_parser(body: bytes) -> bool:
     """Whether quotes, text fields or comments after values rule the fast parser out."""
     if b'"' in body or b"'" in body or b"\n;" in body:
         return True
-    # "_rlnLabel #3" is how RELION numbers labels: comments there and on lines of their own are harmless.
-    if b"#" not in body:
-        return False
-    return any(
-        not line.lstrip().startswith((b"#", b"_")) and re.search(rb"\s#", line) is not None
-        for line in (match.group() for match in re.finditer(rb"[^\r\n]*#[^\r\n]*", body))
-    )
+    position = body.find(b"#")
+    while position >= 0:
+        # "_rlnLabel #3" is how RELION numbers labels; that and comments on lines of their own are harmless.
+        before = body[body.rfind(b"\n", 0, position) + 1 : position]
+        if before.strip() and before[-1:].isspace() and not before.lstrip().startswith(b"_"):
+            return True
+        position = body.find(b"#", position + 1)
+    return False
 
 
 def _parse_rows(body: bytes, labels: list[str], path: Path, name: str, types: Mapping[str, ValueType]) -> StarBlock:
     if b"#" in body:
-        body = re.sub(rb"(?m)^[ \t]*#[^\r\n]*", b"", body)
+        body = re.sub(rb"(?m)^[ \t]*#[^\n]*", b"", body)
     if not body.strip():
         return _typed_block({label: [] for label in labels}, path, name, types, is_loop=True)
-    if re.search(rb"(?:\A|[\r\n])[ \t]*(?:loop_\b|_[A-Za-z])", body):
+    if b"\n_" in body or b"\nloop_" in body:
         raise BadInputError(
             path, f"data_{name}", found="several tables in one block", expected="one loop a block", remedy=_REPAIR
         )
@@ -231,7 +233,7 @@ def _parse_cif(body: bytes, path: Path, name: str, types: Mapping[str, ValueType
         ) from error
     items = list(block)
     loops = [item.loop for item in items if item.loop is not None]
-    pairs: list[list[str]] = [list(item.pair) for item in items if item.pair is not None]
+    pairs: list[Any] = [item.pair for item in items if item.pair is not None]
     if len(loops) + bool(pairs) > 1 or len(loops) + len(pairs) < len(items):
         raise BadInputError(
             path, f"data_{name}", found="several tables in one block", expected="pairs or one loop", remedy=_REPAIR
