@@ -1,0 +1,1 @@
+"""Rotations, grids on the sphere and on SO(3), point groups."""

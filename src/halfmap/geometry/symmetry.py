@@ -1,0 +1,122 @@
+"""Point groups in RELION's settings of the axes.
+
+A symmetry operator ``S`` acts on points of the map and leaves the map unchanged, therefore the poses
+``A`` and ``A S`` show the same image.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from halfmap.errors import HalfmapError
+from halfmap.geometry.rotations import angular_distance_rad, matrix_from_rotation_vector
+
+VALID_NAMES = "C<n> and D<n> (C1, C2, D7, ...), T, O, I (the same as I2), I1, I2, I3, I4"
+
+_GOLDEN = (1.0 + math.sqrt(5.0)) / 2.0
+_Generator = tuple[int, tuple[float, float, float]]
+# Order and axis of rotations that generate the group.
+_POLYHEDRAL: dict[str, tuple[_Generator, _Generator]] = {
+    "T": ((3, (0.0, 0.0, 1.0)), (2, (0.0, math.sqrt(2.0), 1.0))),
+    "O": ((4, (0.0, 0.0, 1.0)), (3, (1.0, 1.0, 1.0))),
+    "I1": ((2, (1.0, 0.0, 0.0)), (5, (_GOLDEN, 0.0, -1.0))),
+    "I2": ((2, (0.0, 0.0, 1.0)), (5, (1.0, 0.0, _GOLDEN))),
+    "I3": ((5, (0.0, 0.0, 1.0)), (2, (-1.0, 0.0, _GOLDEN))),
+    "I4": ((5, (0.0, 0.0, 1.0)), (2, (1.0, 0.0, _GOLDEN))),
+}
+_MAX_ORDER = 1000
+_GENERAL_POINT = (0.3319, 0.1027, 0.9377)
+
+
+def canonical_name(name: str) -> str:
+    """Return the name of a point group as it is written in records.
+
+    >>> canonical_name(" c4 "), canonical_name("I")
+    ('C4', 'I2')
+
+    Raises
+    ------
+    HalfmapError
+        If the name is not one of a point group; the message lists the valid ones.
+    """
+    upper = name.strip().upper()
+    upper = {"I": "I2"}.get(upper, upper)
+    cyclic = re.fullmatch(r"[CD]([1-9]\d{0,3})", upper)
+    if upper in _POLYHEDRAL or (cyclic and int(cyclic[1]) <= _MAX_ORDER):
+        return upper
+    raise HalfmapError(
+        f"there is no point group {name!r}", remedy=f"Valid names are {VALID_NAMES}.", code="bad-symmetry"
+    )
+
+
+def point_group(name: str) -> Float[Tensor, "operators 3 3"]:
+    """All rotations of a point group, the identity first (float64, orthonormal to 1e-12).
+
+    ``Cn`` turns about z; ``Dn`` has a two-fold axis on x besides; ``T`` has a three-fold axis on z;
+    ``O`` four-fold axes on x, y and z; ``I1`` to ``I4`` are RELION's settings (``I`` is ``I2``:
+    two-fold axes on x, y and z).
+
+    Raises
+    ------
+    HalfmapError
+        If the name is not one of a point group; the message lists the valid ones.
+    """
+    return _operators(canonical_name(name)).clone()
+
+
+@lru_cache(maxsize=32)
+def _operators(name: str) -> Tensor:
+    if name[0] in "CD":
+        turns = torch.stack([_turn(int(name[1:]), (0.0, 0.0, 1.0), step) for step in range(int(name[1:]))])
+        return turns if name[0] == "C" else torch.cat((turns, turns @ _turn(2, (1.0, 0.0, 0.0))))
+    generators = [_turn(order, axis) for order, axis in _POLYHEDRAL[name]]
+    found = [torch.eye(3, dtype=torch.float64)]
+    for operator in found:  # grows while it is walked through
+        for generator in generators:
+            product = generator @ operator
+            if all((product - known).abs().max() > 1e-6 for known in found):
+                found.append(product)
+    return torch.stack(found)
+
+
+def _turn(order: int, axis: tuple[float, float, float], steps: int = 1) -> Tensor:
+    direction = torch.tensor(axis, dtype=torch.float64)
+    return matrix_from_rotation_vector(direction / direction.norm() * (2.0 * math.pi * steps / order))
+
+
+def symmetrise_poses(
+    rot_img_from_map: Float[Tensor, "*batch 3 3"], operators: Float[Tensor, "operators 3 3"]
+) -> Float[Tensor, "*batch operators 3 3"]:
+    """All poses that show the same image as each given one, the given one first."""
+    return rot_img_from_map.unsqueeze(-3) @ operators.to(rot_img_from_map)
+
+
+def nearest_equivalent(
+    rot_img_from_map: Float[Tensor, "*batch 3 3"],
+    towards: Float[Tensor, "*batch 3 3"],
+    operators: Float[Tensor, "operators 3 3"],
+) -> Float[Tensor, "*batch 3 3"]:
+    """Of the poses equivalent to each given one, the one nearest to ``towards``."""
+    equivalents = symmetrise_poses(rot_img_from_map, operators)
+    best = angular_distance_rad(equivalents, towards.unsqueeze(-3)).argmin(dim=-1)
+    return torch.take_along_dim(equivalents, best[..., None, None, None], dim=-3).squeeze(-3)
+
+
+def asymmetric_unit_index(
+    directions: Float[Tensor, "n 3"], operators: Float[Tensor, "operators 3 3"]
+) -> Int[Tensor, " n"]:
+    """For each direction ``d``, the operator ``S`` with which ``Sᵀ d`` lies in the asymmetric unit.
+
+    The asymmetric unit is the set of directions that are nearer to one fixed point in general position
+    than to all of its copies: every orbit meets it exactly once. A direction with index 0 (the
+    identity) lies in it.
+    """
+    general = directions.new_tensor(_GENERAL_POINT)
+    copies = operators.to(directions) @ general
+    return torch.argmax(directions @ copies.T, dim=-1)
