@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from halfmap.typing import PathLike
+PathLike = str | os.PathLike[str]
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Runs jobs and their items: here, in worker processes, or on a cluster."""

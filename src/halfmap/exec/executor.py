@@ -1,0 +1,60 @@
+"""The executor protocol: do one piece of work for many items, wherever, and say how each ended."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from halfmap.errors import HalfmapError
+
+Work = Callable[[Any], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one item ended: ``value`` if well, otherwise ``error`` with what to do about it."""
+
+    index: int
+    value: dict[str, Any] | None
+    error: str = ""
+    remedy: str = ""
+    details: str = ""
+    """Traceback of an error that nobody expected, for run.log."""
+
+
+class Executor(Protocol):
+    """Does work for items; a bad item, and the death of a worker, end as outcomes, not as exceptions."""
+
+    def run(self, work: Work, items: Sequence[Any]) -> Iterator[Outcome]:
+        """Yield one outcome an item, as they end, in any order."""
+
+
+def attempt(index: int, work: Work, item: Any) -> Outcome:
+    """Do the work for one item in this process and turn every exception into an outcome."""
+    try:
+        return Outcome(index, json_copy(work(item)))
+    except HalfmapError as error:
+        return Outcome(index, None, error.message, error.remedy)
+    except Exception as error:
+        return Outcome(index, None, f"{type(error).__name__}: {error}", details=traceback.format_exc())
+
+
+def json_copy(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what reading the value back from a file would give: fresh and continued jobs see the same.
+
+    >>> json_copy({"track": (1.0, 2.0)})
+    {'track': [1.0, 2.0]}
+    """
+    copy: dict[str, Any] = json.loads(json.dumps(dict(value), default=_plain))
+    return copy
+
+
+def _plain(value: Any) -> Any:
+    """Numpy's scalars and arrays, and paths, as JSON has them."""
+    for method in ("tolist", "__fspath__"):
+        if hasattr(value, method):
+            return getattr(value, method)()
+    raise TypeError(f"results of items are JSON: {type(value).__name__} is not")
