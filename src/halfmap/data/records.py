@@ -18,14 +18,14 @@ from halfmap.typing import Array
 class ImageSet:
     """Movies, micrographs, coordinates or particles: rows, and the optics groups they belong to.
 
-    Every row has an ``optics_group`` that occurs exactly once in ``optics``. ``general`` keeps
+    Every row has an ``optics_group`` that occurs exactly once in ``optics``. ``foreign_blocks`` keeps
     foreign STAR blocks (name -> label -> values) so that writing the file again loses nothing.
     """
 
     kind: Kind
     rows: Table
     optics: Table
-    foreign_blocks: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    foreign_blocks: Mapping[str, Mapping[str, Sequence[str] | Array]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for table, name in (

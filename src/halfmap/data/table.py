@@ -16,7 +16,7 @@ _DTYPES: dict[str, type] = {"float": np.float64, "int": np.int64, "str": object}
 
 
 def _frozen(values: Any, dtype: type) -> Array:
-    array = np.array(values, dtype=dtype)
+    array: Array = np.array(values, dtype=dtype)
     array.setflags(write=False)
     return array
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -64,7 +64,10 @@ class StarBlock(Mapping[str, Array]):
         return cls({label: np.array([value]) for label, value in values.items()}, is_loop=False)
 
 
-def read_star(path: PathLike, types: Mapping[str, ValueType] | None = None) -> dict[str, StarBlock]:
+Types = Mapping[str, ValueType]
+
+
+def read_star(path: PathLike, types: Types | Callable[[str], Types] | None = None) -> dict[str, StarBlock]:
     """Read all data blocks of a STAR file.
 
     Parameters
@@ -72,8 +75,8 @@ def read_star(path: PathLike, types: Mapping[str, ValueType] | None = None) -> d
     path
         The file; it may be compressed (.gz, .bz2).
     types
-        Label -> type of the columns to convert to float64 or int64 without loss; all other
-        columns are arrays of text, exactly as in the file.
+        Label -> type of the columns to convert to float64 or int64 without loss, or a function
+        that gives these for the name of a block; all other columns are text, exactly as in the file.
 
     Returns
     -------
@@ -93,7 +96,7 @@ def read_star(path: PathLike, types: Mapping[str, ValueType] | None = None) -> d
     for name, body in _split_blocks(data, path):
         if name in blocks:
             raise BadInputError(path, f"data_{name}", found="there twice", expected="once", remedy=_REPAIR)
-        blocks[name] = _parse_block(body, path, name, types or {})
+        blocks[name] = _parse_block(body, path, name, types(name) if callable(types) else types or {})
     return blocks
 
 
@@ -112,6 +115,13 @@ def write_star(path: PathLike, blocks: Mapping[str, Mapping[str, Sequence[Any] |
             elif block:
                 file.writelines(_loop_lines(block, path))
             file.write("\n")
+
+
+def as_types(block: StarBlock, types: Types, path: Path, name: str) -> StarBlock:
+    """The same block with its text columns converted to the types asked for."""
+    text = {label: values for label, values in block.items() if values.dtype == object}
+    typed = _typed_block(text, path, name, types, is_loop=block.is_loop)
+    return StarBlock({label: typed.get(label, values) for label, values in block.items()}, block.is_loop)
 
 
 def _read_all(stream: BinaryIO, path: Path) -> bytes:
@@ -138,7 +148,7 @@ def _split_blocks(data: bytes, path: Path) -> Iterator[tuple[str, bytes]]:
         yield header[0][len(b"data_") :].decode("utf-8", _BAD_BYTES), data[line_end:end]
 
 
-def _parse_block(body: bytes, path: Path, name: str, types: Mapping[str, ValueType]) -> StarBlock:
+def _parse_block(body: bytes, path: Path, name: str, types: Types) -> StarBlock:
     if _needs_cif_parser(body):
         return _parse_cif(body, path, name, types)
     labels: list[str] = []
@@ -181,7 +191,7 @@ def _needs_cif_parser(body: bytes) -> bool:
     return False
 
 
-def _parse_rows(body: bytes, labels: list[str], path: Path, name: str, types: Mapping[str, ValueType]) -> StarBlock:
+def _parse_rows(body: bytes, labels: list[str], path: Path, name: str, types: Types) -> StarBlock:
     if b"#" in body:
         body = re.sub(rb"(?m)^[ \t]*#[^\n]*", b"", body)
     if not body.strip():
@@ -224,7 +234,7 @@ def _pandas_block(body: bytes, labels: list[str], dtypes: Mapping[int, type], pa
     return StarBlock(columns, is_loop=True)
 
 
-def _parse_cif(body: bytes, path: Path, name: str, types: Mapping[str, ValueType]) -> StarBlock:
+def _parse_cif(body: bytes, path: Path, name: str, types: Types) -> StarBlock:
     try:
         (block,) = gemmi.cif.read_string("data_block\n" + body.decode("utf-8"))
     except (ValueError, RuntimeError, UnicodeError) as error:
@@ -262,7 +272,7 @@ def _typed_block(
     columns: Mapping[str, Sequence[str] | Array],
     path: Path,
     name: str,
-    types: Mapping[str, ValueType],
+    types: Types,
     *,
     is_loop: bool,
 ) -> StarBlock:
