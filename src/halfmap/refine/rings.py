@@ -18,9 +18,10 @@ image is, with ``sigma2(k) = E|noise(k)|^2``,
     L(psi) = sum_k conj(X_s) P(psi) - 1/2 sum_k W |P(psi)|^2      (k over the full plane)
            = (1/M) sum_m exp(i m psi) sum_r [ conj(X_m(r)) P_m(r) - 1/2 conj(W_m(r)) Q_m(r) ],
 
-``Q = |P|^2`` (twice as wide in real space, hence on rings of half the spacing): for every order ``m`` a product of an (images x shifts) x rings matrix with a
-rings x directions matrix, then a short transform over ``m``. ``psi`` is the third Euler angle of
-``rot_img_from_map``: the image of a reference at ``psi`` is ``P(angle + psi)``.
+with ``Q = |P|^2`` (twice as wide in real space, hence on rings of half the spacing): for every
+order ``m`` a product of an (images x shifts) x rings matrix with a rings x directions matrix, then
+a short transform over ``m``. ``psi`` is the third Euler angle of ``rot_img_from_map``: the image of
+a reference at ``psi`` is ``P(angle + psi)``.
 
 Of the Friedel pair ``k, -k`` only one pixel is given; even orders depend on its real part alone
 and odd orders on its imaginary part.
@@ -102,7 +103,7 @@ def _orders_of_argument(argument: float) -> int:
     """Orders m for which the Bessel function J_m(argument) is not negligible (below about 1e-3)."""
     if argument == 0:
         return 1
-    return math.ceil(argument + 1.9 * argument ** (1 / 3)) + 1
+    return math.ceil(argument + 1.9 * math.cbrt(argument)) + 1
 
 
 def ring_grid(max_radius_px: float, object_radius_frac: float) -> RingGrid:
@@ -122,6 +123,10 @@ def interpolation_taps(offset: FloatArray, n_taps: int, object_radius_frac: floa
     ----------
     offset
         Shape [n], in samples.
+    n_taps
+        Number of samples.
+    object_radius_frac
+        Radius of the objects, in boxes.
 
     Returns
     -------
@@ -171,6 +176,7 @@ class RingTransform:
         radius, angle = radius[order], np.arctan2(ky_px, kx_px).astype(np.float64)[order]
         self._rings = _rings(grid, radius, angle, device)
         self._power_rings = _rings(grid.for_power(), 2 * radius, angle, device)
+        self._normal = torch.as_tensor(_normal_bands(grid, radius), dtype=torch.float32, device=device)
 
     def images(self, weighted: Complex[Tensor, "n p"]) -> Float[Tensor, "m n r 2"]:
         """Ring coefficients ``X_m(r)`` of weighted images (CTF image / sigma2), real and imaginary part last."""
@@ -183,6 +189,15 @@ class RingTransform:
         Orders 0, 2, 4 ... only, the others are zero.
         """
         return self._coefficients(self._power_rings, weights[:, self._order], None)[0::2].contiguous()
+
+    def normal(self, weights: Float[Tensor, "n p"]) -> Float[Tensor, "n b r 2"]:
+        """What real weights (CTF^2 / sigma2) add to the normal equations of an average.
+
+        The matrices ``N(r, r + b) = sum_k a_r W a_{r+b}`` of the even and odd orders (last axis),
+        over the full plane, averaged over angles; symmetric and banded, ``b = 0 .. N_TAPS - 1``.
+        """
+        bands = weights[:, self._order] @ self._normal.flatten(1)
+        return bands.reshape(-1, *self._normal.shape[1:])
 
     def _coefficients(
         self, rings: list[_Ring], real: Float[Tensor, "n p"], imag: Float[Tensor, "n p"] | None
@@ -199,32 +214,48 @@ class RingTransform:
         return result
 
 
-def _rings(grid: RingGrid, radius: FloatArray, angle: FloatArray, device: torch.device) -> list[_Ring]:
-    """Matrices of all rings for pixels sorted by radius."""
+def _normal_bands(grid: RingGrid, radius: FloatArray) -> FloatArray:
+    """Products of the interpolation weights of rings r and r + b, ``[p, b, r, 2]`` for even and odd orders."""
+    same, mirrored = interpolation_matrices(grid, radius)
+    bands = np.zeros((len(radius), N_TAPS, grid.n_rings, 2))
+    for parity, sign in enumerate((1.0, -1.0)):
+        both = same + sign * mirrored
+        for band in range(N_TAPS):
+            bands[:, band, : grid.n_rings - band, parity] = 2 * both[:, : grid.n_rings - band] * both[:, band:]
+    return bands
+
+
+def interpolation_matrices(grid: RingGrid, radius: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Weights ``[p, rings]`` of the rings at each radius, and those of the same rings seen beyond the centre."""
     first = np.minimum(np.floor(radius).astype(np.int64) - N_TAPS // 2 + 1, grid.n_rings - N_TAPS)
     taps = interpolation_taps(radius - first, N_TAPS, grid.object_radius_frac)
-    return [_ring(grid, ring, first, taps, angle, device) for ring in range(grid.n_rings)]
+    same = np.zeros((len(radius), grid.n_rings))
+    mirrored = np.zeros_like(same)
+    rows = np.arange(len(radius))
+    for tap in range(N_TAPS):
+        ring = first + tap
+        inside = ring >= 0
+        same[rows[inside], ring[inside]] += taps[inside, tap]
+        mirrored[rows[~inside], -ring[~inside]] += taps[~inside, tap]
+    return same, mirrored
+
+
+def _rings(grid: RingGrid, radius: FloatArray, angle: FloatArray, device: torch.device) -> list[_Ring]:
+    """Matrices of all rings for pixels sorted by radius."""
+    same, mirrored = interpolation_matrices(grid, radius)
+    return [_ring(grid, ring, same[:, ring], mirrored[:, ring], angle, device) for ring in range(grid.n_rings)]
 
 
 def _ring(
-    grid: RingGrid, ring: int, first: FloatArray, taps: FloatArray, angle: FloatArray, device: torch.device
+    grid: RingGrid, ring: int, same: FloatArray, mirrored: FloatArray, angle: FloatArray, device: torch.device
 ) -> _Ring:
-    """Matrices of one ring; the ring of radius -r is the ring r seen from the other side."""
-    rows = np.arange(len(first))
-    weight = np.zeros((2, len(first)))
-    for side, radius in enumerate((ring, -ring)):
-        tap = radius - first
-        inside = (tap >= 0) & (tap < taps.shape[1])
-        weight[side, inside] = taps[rows[inside], tap[inside]]
-    if ring == 0:
-        weight[1] = 0.0
-    used = np.flatnonzero(np.any(weight != 0, axis=0))
+    """Matrices of one ring; seen beyond the centre its odd orders change sign."""
+    used = np.flatnonzero((same != 0) | (mirrored != 0))
     start, stop = (int(used[0]), int(used[-1]) + 1) if used.size else (0, 0)
-    weight, angle = weight[:, start:stop], angle[start:stop]
-    orders = np.arange(grid.orders_of_ring(ring))
-    phase = angle[:, None] * orders[None, :]
-    even = 2 * (weight[0] + weight[1])[:, None, None] * np.stack([np.cos(phase), -np.sin(phase)], axis=-1)[:, 0::2]
-    odd = 2 * (weight[0] - weight[1])[:, None, None] * np.stack([np.sin(phase), np.cos(phase)], axis=-1)[:, 1::2]
+    near, far, angle = same[start:stop, None, None], mirrored[start:stop, None, None], angle[start:stop]
+    phase = angle[:, None] * np.arange(grid.orders_of_ring(ring))[None, :]
+    even = 2 * (near + far) * np.stack([np.cos(phase), -np.sin(phase)], axis=-1)[:, 0::2]
+    odd = 2 * (near - far) * np.stack([np.sin(phase), np.cos(phase)], axis=-1)[:, 1::2]
 
     def on_device(matrix: FloatArray) -> Tensor:
         flat = matrix.reshape(matrix.shape[0], 2 * matrix.shape[1])
@@ -276,17 +307,10 @@ def ring_references(grid: RingGrid, polar: Complex[Tensor, "d r t"]) -> RingRefe
 
 def _at_half_spacing(grid: RingGrid, polar: Complex[Tensor, "d r t"]) -> Complex[Tensor, "d h t"]:
     """Interpolate rings of half the spacing; beyond the centre lies the conjugate of the same ring."""
-    radius = np.arange(2 * grid.n_rings - 1) / 2
-    first = np.minimum(np.floor(radius).astype(np.int64) - N_TAPS // 2 + 1, grid.n_rings - N_TAPS)
-    taps = interpolation_taps(radius - first, N_TAPS, grid.object_radius_frac)
-    same = np.zeros((len(radius), grid.n_rings))
-    mirrored = np.zeros_like(same)
-    for row, start in enumerate(first):
-        for tap, ring in enumerate(range(start, start + N_TAPS)):
-            (mirrored if ring < 0 else same)[row, abs(ring)] += taps[row, tap]
-    as_tensor = {"dtype": polar.dtype, "device": polar.device}
-    direct = torch.as_tensor(same, **as_tensor) @ polar
-    return direct + torch.as_tensor(mirrored, **as_tensor) @ polar.conj()
+    same, mirrored = interpolation_matrices(grid, np.arange(2 * grid.n_rings - 1) / 2)
+    direct = torch.as_tensor(same, dtype=polar.dtype, device=polar.device) @ polar
+    beyond = torch.as_tensor(mirrored, dtype=polar.dtype, device=polar.device) @ polar.conj()
+    return torch.add(direct, beyond)
 
 
 def _columns(coefficients: Complex[Tensor, "m d r"]) -> tuple[Tensor, Tensor]:
@@ -299,7 +323,8 @@ def _columns(coefficients: Complex[Tensor, "m d r"]) -> tuple[Tensor, Tensor]:
 def angular_coefficients(grid: RingGrid, polar: Complex[Tensor, "d r t"]) -> Complex[Tensor, "m d r"]:
     """Angular Fourier coefficients, m = 0 .. n_orders-1, of Friedel-symmetric full rings given by their halves."""
     full = torch.cat([polar, polar.conj()], dim=-1)
-    return torch.fft.fft(full, dim=-1)[..., : grid.n_orders].movedim(-1, 0).contiguous()
+    coefficients: Tensor = torch.fft.fft(full, dim=-1)[..., : grid.n_orders]
+    return coefficients.movedim(-1, 0).contiguous()
 
 
 def from_angular_coefficients(grid: RingGrid, coefficients: Complex[Tensor, "m d r"]) -> Complex[Tensor, "d r t"]:
@@ -310,7 +335,8 @@ def from_angular_coefficients(grid: RingGrid, coefficients: Complex[Tensor, "m d
     orders = torch.arange(1, grid.n_orders, device=coefficients.device)
     sign = 1.0 - 2.0 * (orders % 2)
     full[..., grid.n_angles - orders] = sign * coefficients[1:].conj().movedim(0, -1)
-    return torch.fft.ifft(full, dim=-1)[..., : grid.n_angles // 2].contiguous()
+    values: Tensor = torch.fft.ifft(full, dim=-1)
+    return values[..., : grid.n_angles // 2].contiguous()
 
 
 def shift_phases(
@@ -324,7 +350,7 @@ def shift_phases(
 
 def log_likelihoods(
     references: RingReferences, images: Float[Tensor, "m ns r 2"], power: Float[Tensor, "e n h 2"]
-) -> Float[Tensor, "psi n s d"]:
+) -> Float[Tensor, "n psi s d"]:
     """Log-likelihood, relative to an empty image, of all in-plane angles, shifts and directions.
 
     Parameters
@@ -341,18 +367,21 @@ def log_likelihoods(
     n_shifts = images.shape[1] // n
     product_real, product_imag = _ring_products(grid, images, references.real, references.imag, step=1)
     norm_real, norm_imag = _ring_products(grid.for_power(), power, references.power_real, references.power_imag, step=2)
-    cosine, sine = _angular_transform(grid, images)
+    cosine, sine = angular_transform(grid, images)
 
-    def half_turn(orders: Tensor, real: Tensor, imag: Tensor) -> Tensor:
-        width = real[0].numel()
-        result = cosine[:, orders] @ real.reshape(-1, width)
-        return torch.addmm(result, sine[:, orders], imag.reshape(-1, width))
+    def half_turn(start: int, real: Tensor, imag: Tensor) -> Tensor:
+        real, imag = (part.view(part.shape[0], n, -1).transpose(0, 1) for part in (real, imag))
+        result = cosine[:, start::2].expand(n, -1, -1) @ real
+        return torch.baddbmm(result, sine[:, start::2].expand(n, -1, -1), imag)
 
-    every = torch.arange(grid.n_orders, device=images.device)
-    even = half_turn(every[0::2], product_real[0::2], product_imag[0::2]).view(-1, n, n_shifts, n_directions)
-    even -= half_turn(every[0::2], norm_real, norm_imag).view(-1, n, 1, n_directions)
-    odd = half_turn(every[1::2], product_real[1::2], product_imag[1::2]).view_as(even)
-    return torch.cat([even + odd, even - odd], dim=0)
+    n_half = grid.n_angles // 2
+    even = half_turn(0, product_real[0::2], product_imag[0::2]).view(n, n_half, n_shifts, n_directions)
+    even -= half_turn(0, norm_real, norm_imag).view(n, n_half, 1, n_directions)
+    odd = half_turn(1, product_real[1::2], product_imag[1::2]).view_as(even)
+    result = torch.empty((n, grid.n_angles, n_shifts, n_directions), dtype=even.dtype, device=even.device)
+    torch.add(even, odd, out=result[:, :n_half])
+    torch.sub(even, odd, out=result[:, n_half:])
+    return result
 
 
 def _ring_products(
@@ -370,7 +399,7 @@ def _ring_products(
     return out_real, out_imag
 
 
-def _angular_transform(grid: RingGrid, like: Tensor) -> tuple[Tensor, Tensor]:
+def angular_transform(grid: RingGrid, like: Tensor) -> tuple[Tensor, Tensor]:
     """Cosine and sine matrices [half the angles, orders] of the real inverse transform over orders."""
     psi = np.pi * np.arange(grid.n_angles // 2) / (grid.n_angles // 2)
     orders = np.arange(grid.n_orders)

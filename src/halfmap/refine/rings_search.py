@@ -96,9 +96,14 @@ def search(
     return Modes(index % n_directions, psi_rad, index % per_angle // n_directions, value, log_evidence)
 
 
-def _best(scores: Float[Tensor, "psi n s d"], n_modes: int) -> tuple[Tensor, Tensor, Tensor]:
-    flat = scores.transpose(0, 1).flatten(1)
+def _best(scores: Float[Tensor, "n psi s d"], n_modes: int) -> tuple[Tensor, Tensor, Tensor]:
+    flat = scores.flatten(1)
     value, index = torch.topk(flat, min(n_modes, flat.shape[1]), dim=1)
-    best = value[:, :1]
-    log_evidence = best[:, 0] + torch.log(torch.exp(flat - best).sum(dim=1))
-    return value, index, log_evidence
+    return value, index, log_evidence_of(flat, value[:, :1])
+
+
+def log_evidence_of(scores: Float[Tensor, "n q"], best: Float[Tensor, "n 1"]) -> Float[Tensor, n]:
+    """Logarithm of the sum of exponentials, given the largest; overwrites the scores with the summands."""
+    # Far below the best a score adds nothing, and exponentials that underflow are slow.
+    scores.sub_(best).clamp_(min=-60.0).exp_()
+    return torch.log(scores.sum(dim=1)) + best[:, 0]
