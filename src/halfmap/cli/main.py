@@ -1,0 +1,110 @@
+"""Entry point of the program ``halfmap``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App
+from cyclopts.exceptions import CycloptsError
+
+from halfmap import __version__
+from halfmap.cli.commands import step_command
+from halfmap.cli.verbs import VERBS
+from halfmap.errors import HalfmapError
+from halfmap.exec.runner import InterruptedJobError
+from halfmap.jobs.declared import BadOptionError
+from halfmap.jobs.registry import BrokenStep, entries, get_step, load
+
+SUMMARY = "Cryo-EM from raw movies to a density map that can be trusted."
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program and exit: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(run(words))
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one command line and return the exit code."""
+    try:
+        app = app_for(words)
+        app(words or ["--help"], exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return _complain(str(error), f"See halfmap {_command_part(words)} --help.".replace("  ", " "), 2)
+    except BadOptionError as error:
+        return _complain(error.message, error.remedy, 2)
+    except InterruptedJobError as error:
+        return _complain(error.message, error.remedy, 130)
+    except HalfmapError as error:
+        return _complain(error.message, error.remedy, 1)
+    except KeyboardInterrupt:
+        return _complain("interrupted", "", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    return 0
+
+
+def _complain(message: str, remedy: str, code: int) -> int:
+    print(f"halfmap: {message}", file=sys.stderr)
+    if remedy:
+        print(f"  {remedy}", file=sys.stderr)
+    return code
+
+
+def app_for(words: Sequence[str]) -> App:
+    """The app with as many commands as these words need: one step, or all of them for the help."""
+    app = App(name="halfmap", help=SUMMARY, version=__version__, help_format="plaintext")
+    command = [word for word in words[:2] if not word.startswith("-")]
+    found = entries()
+    for length in (2, 1):
+        name = " ".join(command[:length])
+        if len(command) >= length and name in found:
+            _add_step(app, command_words(name), name)
+            return app
+    group = {name for name in found if command and name.startswith(f"{command[0]} ")}
+    if command and command[0] not in VERBS and not group:
+        get_step(command[0])
+    for name, entry in found.items():
+        if (not command or name in group) and not isinstance(load(entry), BrokenStep):
+            _add_step(app, command_words(name), name)
+    for verb, register in VERBS.items():
+        if not command or command[0] == verb:
+            register(app)
+    return app
+
+
+def command_words(name: str) -> tuple[str, ...]:
+    """Words of a step's command: "simulate movies" is a command of ``simulate``."""
+    return tuple(name.split())
+
+
+def _add_step(app: App, words: tuple[str, ...], name: str) -> None:
+    step = get_step(name)
+    parent = app
+    for word in words[:-1]:
+        parent = _sub_app(parent, word)
+    parent.command(step_command(step), name=words[-1], help=None)
+
+
+def _sub_app(app: App, word: str) -> App:
+    try:
+        return app[word]
+    except KeyError:
+        child = App(name=word, help=f"See halfmap {word} --help.", help_format="plaintext")
+        app.command(child)
+        return child
+
+
+def _command_part(words: Sequence[str]) -> str:
+    name: list[str] = []
+    for word in words[:2]:
+        if word.startswith("-") or " ".join([*name, word]) not in entries():
+            break
+        name.append(word)
+    return " ".join(name)
+
+
+if __name__ == "__main__":
+    main()
