@@ -1,0 +1,236 @@
+"""What was seen: particle images as Fourier pixels on the frequencies of one map, with their CTF.
+
+Optics groups may differ in pixel size and box: the transform of every image is taken directly at
+the frequencies of the map's box, by two small matrix products, which is exact for any pair of
+samplings. Pixels beyond a group's Nyquist frequency hold no information and have a CTF of zero.
+Grey values are scaled so that one density gives one transform in every group.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Complex, Float, Int
+from torch import Tensor
+
+from halfmap.data.records import ImageSet
+from halfmap.fourier.grid import real_space_radius_px
+from halfmap.optics.ctf import ctf_2d
+from halfmap.refine.lattice import Lattice, MapGrid
+from halfmap.typing import Array
+
+BATCH = 256
+"""Images in one unit of work; fixed, so that sums do not depend on threads or memory."""
+EDGE_A = 10.0
+"""Width of the soft edge of the mask around a particle, where the box leaves room for it."""
+CTF_COLUMNS = ("defocus_u_A", "defocus_v_A", "defocus_angle_rad", "voltage_kV", "cs_mm", "amplitude_contrast")
+
+
+class ImageReader(Protocol):
+    """What reads the pixels of particles (``io.images.ParticleImages``)."""
+
+    def read(self, indices: Array) -> Array:
+        """Images of these rows, ``[n, y, x]`` float32; the rows share one box size."""
+
+
+@dataclass(frozen=True, eq=False)
+class ObservationBatch:
+    """Some particles at the pixels of a lattice.
+
+    Attributes
+    ----------
+    rows
+        Their rows in the image set.
+    group
+        Position of their optics group in the table of optics.
+    ft
+        Transforms of the images about the origin pixel, background 0 and standard deviation 1.
+    ctf
+        CTF, exact for astigmatism; zero beyond the Nyquist frequency of the group.
+    """
+
+    rows: Int[Tensor, " n"]
+    group: Int[Tensor, " n"]
+    ft: Complex[Tensor, "n p"]
+    ctf: Float[Tensor, "n p"]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class Observations:
+    """Particle images on the frequencies of a map.
+
+    Parameters
+    ----------
+    images
+        The particles.
+    reader
+        Reads their pixels.
+    grid
+        Sampling of the map.
+    diameter_A
+        Of the particle: the background is what lies outside this circle.
+    mask
+        Whether to set what lies outside the circle to zero, with a soft edge outwards.
+    memory_GB
+        Transforms are kept in memory up to this size, and in a temporary file in ``cache_folder`` beyond it.
+    device
+        Where batches are delivered.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        reader: ImageReader,
+        grid: MapGrid,
+        diameter_A: float,
+        *,
+        mask: bool = False,
+        memory_GB: float = 2.0,
+        cache_folder: Path | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        images.require(CTF_COLUMNS, needed_for="refinement")
+        self.images, self.grid, self.diameter_A, self.mask = images, grid, diameter_A, mask
+        self.device = torch.device(device)
+        self.lattice = Lattice.of(grid.length_A, grid.nyquist_px, self.device)
+        self.group = np.asarray(images.optics_index())
+        self.n_groups = len(images.optics)
+        self._pixel_size_A = np.asarray(images.optics["image_pixel_size_A"], dtype=np.float64)
+        self._reader = reader
+        self._transforms, self.usable = self._cached(memory_GB, cache_folder)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def uid(self) -> Array:
+        """Permanent numbers of the particles."""
+        return self.images["uid"]
+
+    def information_frac(self) -> Float[Tensor, " groups"]:
+        """Independent values per Fourier pixel of each group: below 1 where its box is smaller than the map's."""
+        share = np.ones(self.n_groups)
+        for group in range(self.n_groups):
+            box = self._boxes[group]
+            if box:
+                share[group] = min(1.0, (box * self._pixel_size_A[group] / self.grid.length_A) ** 2)
+        return torch.as_tensor(share, dtype=torch.float64)
+
+    def batch(self, rows: Array, radius_px: int) -> ObservationBatch:
+        """Particles of these rows, at the pixels of shells 1 to ``radius_px``."""
+        count = self.lattice.count_within(radius_px)
+        ft = torch.as_tensor(np.ascontiguousarray(self._transforms[rows, :count]), device=self.device)
+        index = torch.as_tensor(np.asarray(rows, dtype=np.int64))
+        group = torch.as_tensor(self.group[rows], device=self.device)
+        return ObservationBatch(index, group, ft, self._ctf(rows, self.lattice.within(radius_px)))
+
+    def _ctf(self, rows: Array, lattice: Lattice) -> Float[Tensor, "n p"]:
+        fx, fy = lattice.frequencies_per_A()
+
+        def column(name: str, default: float | None = None) -> Tensor:
+            values = self.images[name] if default is None else self.images.rows.get(name, default)
+            return torch.as_tensor(np.array(values[rows], dtype=np.float64), device=self.device)
+
+        ctf = ctf_2d(
+            fx[None], fy[None], *(column(name) for name in CTF_COLUMNS),
+            phase_shift_rad=column("phase_shift_rad", 0.0), bfactor_A2=column("ctf_bfactor_A2", 0.0),
+        )[:, 0]  # fmt: skip
+        ctf = ctf * column("ctf_scale", 1.0).float()[:, None]
+        nyquist = torch.as_tensor(0.5 / self._pixel_size_A[self.group[rows]], device=self.device)
+        return torch.where(torch.hypot(fx, fy) < nyquist[:, None], ctf, 0.0).float()
+
+    def _cached(self, memory_GB: float, folder: Path | None) -> tuple[Array, Array]:
+        """Transforms of all images, and which of the images could be used."""
+        shape = (len(self), len(self.lattice))
+        self._boxes = [0] * self.n_groups
+        if 8 * math.prod(shape) <= memory_GB * 2**30:
+            store: Array = np.empty(shape, np.complex64)
+        else:
+            self._file = tempfile.NamedTemporaryFile(dir=folder, prefix=".transforms-", suffix=".cache")  # noqa: SIM115
+            store = np.memmap(self._file, np.complex64, "w+", shape=shape)
+        usable = np.zeros(len(self), bool)
+        for group in range(self.n_groups):
+            rows = np.flatnonzero(self.group == group)
+            for start in range(0, len(rows), BATCH):
+                part = rows[start : start + BATCH]
+                images = torch.as_tensor(self._reader.read(part), device=self.device)
+                self._boxes[group] = images.shape[-1]
+                ft, fine = self._transform(images, float(self._pixel_size_A[group]))
+                store[part], usable[part] = ft.cpu().numpy(), fine.cpu().numpy()
+        return store, usable
+
+    def _transform(
+        self, images: Float[Tensor, "n y x"], pixel_size_A: float
+    ) -> tuple[Complex[Tensor, "n p"], Bool[Tensor, " n"]]:
+        normalised, usable = normalise(images, self.diameter_A / pixel_size_A)
+        if self.mask:
+            edge_px = EDGE_A / pixel_size_A
+            normalised = normalised * soft_circle(images.shape[-1], self.diameter_A / pixel_size_A, edge_px).to(images)
+        return transform_at(normalised, pixel_size_A, self.grid, self.lattice), usable
+
+
+def soft_circle(box_px: int, diameter_px: float, edge_px: float) -> Float[Tensor, "y x"]:
+    """1 within the diameter, a cosine edge outwards, 0 beyond."""
+    beyond = (real_space_radius_px((box_px, box_px)) - diameter_px / 2) / edge_px
+    return 0.5 + 0.5 * torch.cos(math.pi * beyond.clamp(0.0, 1.0))
+
+
+def normalise(images: Float[Tensor, "n y x"], diameter_px: float) -> tuple[Float[Tensor, "n y x"], Bool[Tensor, " n"]]:
+    """Bring the background outside a circle to mean 0 and standard deviation 1.
+
+    Where the circle leaves less than 5 % of the box, the whole image counts as background.
+
+    Returns
+    -------
+    The images, and which of them are usable; images that are constant or not finite become zero.
+    """
+    background = real_space_radius_px(tuple(images.shape[1:]), images.device) > diameter_px / 2
+    if background.double().mean() < 0.05:
+        background = torch.ones_like(background)
+    values = images[:, background].double()
+    mean, deviation = values.mean(dim=1), values.std(dim=1)
+    usable = torch.isfinite(images).all(dim=(1, 2)) & (deviation > 1e-12 * mean.abs()) & (deviation > 0)
+    scale = torch.where(usable, 1 / deviation, 0.0)
+    centred = torch.where(usable[:, None, None], images - mean[:, None, None].float(), 0.0)
+    return (centred * scale[:, None, None].float()), usable
+
+
+def transform_at(
+    images: Float[Tensor, "n y x"], pixel_size_A: float, grid: MapGrid, lattice: Lattice
+) -> Complex[Tensor, "n p"]:
+    """Transforms of images (origin at pixel ``n // 2``) at the frequencies of a map's box.
+
+    What lies outside the map's box is left out. Scaled by the area of a pixel relative to the map's.
+    """
+    reach = lattice.radius_px
+    along_x = _harmonics(images.shape[2], pixel_size_A, grid, torch.arange(0, reach + 1)).to(images.device)
+    along_y = _harmonics(images.shape[1], pixel_size_A, grid, torch.arange(-reach, reach + 1)).to(images.device)
+    pairs = torch.cat([along_x.real, along_x.imag], dim=1)
+    rows = images.reshape(-1, images.shape[2]) @ pairs
+    half = torch.complex(rows[:, : reach + 1].contiguous(), rows[:, reach + 1 :].contiguous())
+    plane = along_y.T @ half.reshape(images.shape[0], images.shape[1], reach + 1)
+    return plane[:, (lattice.ky_px + reach).long(), lattice.kx_px.long()]
+
+
+def _harmonics(n: int, pixel_size_A: float, grid: MapGrid, k: Int[Tensor, " k"]) -> Complex[Tensor, "n k"]:
+    """``exp(-2 pi i k r / length) · pixel / map pixel`` at the positions r of pixels; zero outside the map's box."""
+    position = (torch.arange(n, dtype=torch.float64) - n // 2) * (pixel_size_A / grid.length_A)
+    angle = -2 * math.pi * position[:, None] * k.double()
+    inside = (position >= -0.5 - 1e-9) & (position < 0.5 - 1e-9)
+    magnitude = inside.double() * (pixel_size_A / grid.pixel_size_A)
+    return torch.polar(magnitude[:, None].expand_as(angle).contiguous(), angle).to(torch.complex64)
+
+
+def batches(rows: Array) -> Iterator[Array]:
+    """Rows in batches of fixed size."""
+    for start in range(0, len(rows), BATCH):
+        yield rows[start : start + BATCH]
