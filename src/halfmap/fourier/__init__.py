@@ -1,0 +1,1 @@
+"""The one layout of Fourier transforms: crop, shift, shells, FSC, slices and their insertion."""

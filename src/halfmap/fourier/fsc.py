@@ -1,0 +1,55 @@
+"""Fourier shell and ring correlation (Harauz & van Heel 1986), and the resolution read from them."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from halfmap.errors import HalfmapError
+from halfmap.fourier.shells import shell_index_2d, shell_index_3d, shell_sums
+
+
+def fsc(a: Float[Tensor, "z y x"], b: Float[Tensor, "z y x"]) -> Float[Tensor, " shells"]:
+    """Fourier shell correlation of two volumes, shells 0 to Nyquist, float64; 0 where a volume is empty."""
+    return correlation_of_transforms(torch.fft.rfftn(a), torch.fft.rfftn(b))
+
+
+def frc(a: Float[Tensor, "y x"], b: Float[Tensor, "y x"]) -> Float[Tensor, " shells"]:
+    """Fourier ring correlation of two images, rings 0 to Nyquist, float64; 0 where an image is empty."""
+    return correlation_of_transforms(torch.fft.rfft2(a), torch.fft.rfft2(b))
+
+
+def correlation_of_transforms(
+    a_ft: Complex[Tensor, "*volume x_half"], b_ft: Complex[Tensor, "*volume x_half"]
+) -> Float[Tensor, " shells"]:
+    """FSC or FRC of two transforms in the half layout (both with the same origin)."""
+    if a_ft.shape != b_ft.shape:
+        raise HalfmapError(f"only maps of one size can be compared, found {tuple(a_ft.shape)}, {tuple(b_ft.shape)}")
+    n = a_ft.shape[-2]
+    shell = shell_index_3d(n, a_ft.device) if a_ft.ndim == 3 else shell_index_2d(n, a_ft.device)
+    a, b = torch.view_as_real(a_ft), torch.view_as_real(b_ft)
+    cross, power_a, power_b = shell_sums([(a * b).sum(-1), (a * a).sum(-1), (b * b).sum(-1)], shell)
+    product = power_a * power_b
+    return torch.where(product > 0, cross / product.clamp(min=torch.finfo(torch.float64).tiny).sqrt(), 0.0)
+
+
+def shell_of_threshold(correlation: Float[Tensor, " shells"], threshold: float) -> float:
+    """Shell at which a curve first falls below a threshold, interpolated linearly between shells.
+
+    The last shell if it never does; 0 if it does so from shell 1 on (shell 0 is the mean and says nothing).
+    """
+    below = torch.nonzero(correlation[1:] < threshold)
+    if not len(below):
+        return float(len(correlation) - 1)
+    first = int(below[0]) + 1
+    if first == 1:
+        return 0.0
+    before, after = float(correlation[first - 1]), float(correlation[first])
+    return first - 1 + (before - threshold) / (before - after)
+
+
+def resolution_A(correlation: Float[Tensor, " shells"], threshold: float, box_px: int, pixel_size_A: float) -> float:
+    """Resolution in Å at which a curve first falls below a threshold; infinite if it never rises above it."""
+    shell = shell_of_threshold(correlation, threshold)
+    return box_px * pixel_size_A / shell if shell > 0.0 else float("inf")
