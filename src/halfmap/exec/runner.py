@@ -34,6 +34,8 @@ from halfmap.jobs.step import Step
 from halfmap.options import Options
 
 FAILURES_FILE = "failures.json"
+UNFINISHED_FILES = (".part-*", ".writing-*")
+"""What killed processes leave behind (jobs/atomic.py, io/files.py)."""
 
 
 class InterruptedJobError(HalfmapError):
@@ -81,8 +83,9 @@ def run_job(
                 _drop_intermediates(run.out)
                 return old
             record = _continued(job, record, old, absent)
-        for part in run.out.rglob(".part-*"):
-            part.unlink(missing_ok=True)
+        for pattern in UNFINISHED_FILES:
+            for part in run.out.rglob(pattern):
+                part.unlink(missing_ok=True)
         return _perform(job, record, inputs, options)
 
 

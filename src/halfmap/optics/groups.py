@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from halfmap.constants import PIXEL_SIZE_TOLERANCE
 from halfmap.data.columns import PIXEL_SIZE_COLUMN, Kind
 from halfmap.data.table import Table
 from halfmap.errors import BadInputError
@@ -13,16 +14,13 @@ from halfmap.optics.options import OpticsOptions
 from halfmap.typing import PathLike
 from halfmap.units import split_unit
 
-AGREEMENT: Final = 1e-3
-"""Relative difference up to which two statements of one quantity agree (ADR-0001)."""
-
 DEFAULT_AMPLITUDE_CONTRAST: Final = 0.1
 """Of vitreous ice and protein at 100 to 300 kV; the field's usual value."""
 
 
 def check_agreement(file: PathLike, quantity: str, *, found: float, stated: float, stated_by: str) -> None:
     """Raise an error that prints the ratio when two statements differ by more than 0.1 %."""
-    if abs(found - stated) <= AGREEMENT * abs(stated):
+    if abs(found - stated) <= PIXEL_SIZE_TOLERANCE * abs(stated):
         return
     ratio = f"{found / stated:.4f}" if stated else "infinite"
     raise BadInputError(
@@ -30,7 +28,7 @@ def check_agreement(file: PathLike, quantity: str, *, found: float, stated: floa
         quantity,
         found=f"{found:g}",
         expected=f"{stated:g} as stated by {stated_by} (ratio {ratio})",
-        remedy=f"Correct whichever is wrong; they may differ by {AGREEMENT:.1%} at most.",
+        remedy=f"Correct whichever is wrong; they may differ by {PIXEL_SIZE_TOLERANCE:.1%} at most.",
     )
 
 
@@ -73,6 +71,13 @@ def agreed_optics(optics: Table, options: OpticsOptions, kind: Kind, source: Pat
             )
         completed[column] = np.where(np.isfinite(values), values, fill)
     return optics.with_columns(**completed)
+
+
+def given_optics(options: OpticsOptions, kind: Kind) -> dict[str, float]:
+    """Columns of optics groups that the user states, for images of a kind."""
+    stated = {PIXEL_SIZE_COLUMN[kind]: options.pixel_size_A}
+    stated |= {name: getattr(options, name) for name in ("voltage_kV", "cs_mm", "amplitude_contrast")}
+    return {name: value for name, value in stated.items() if value is not None}
 
 
 def flag(field: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from halfmap.errors import HalfmapError
+from halfmap.errors import BadInputError, HalfmapError
 
 if TYPE_CHECKING:
     from halfmap.data.records import ImageSet
@@ -21,18 +21,22 @@ FILE_COLUMNS = (
 def located(images: ImageSet, star: Path) -> ImageSet:
     """Rewrite the names of files so that they open from the current folder.
 
-    A name is tried as it stands (RELION's rule: relative to the current folder), then below the
-    folder of the STAR file and each folder above it. A name that is found nowhere stays as it is.
+    A name is looked for as RELION does, from the current folder, then below the folder of the STAR
+    file and each folder above it. A name that is found nowhere stays: the step reports the item.
     """
-    folders = [Path(), *star.absolute().parents]
+    from halfmap.io.paths import resolve_path
+
     found: dict[str, str] = {}
 
     def locate(name: str) -> str:
         slot, at, file = name.rpartition("@")
         if file not in found:
-            candidates = folders if file not in ("", "None") else []
-            hit = next((folder / file for folder in candidates if (folder / file).exists()), None)
-            found[file] = file if hit is None else str(hit)
+            try:
+                found[file] = str(resolve_path(file, star)) if file not in ("", "None") else file
+            except BadInputError as error:
+                if not str(error.found).startswith("not there"):
+                    raise
+                found[file] = file
         return f"{slot}{at}{found[file]}"
 
     columns = {c: [locate(n) for n in images.rows[c].tolist()] for c in FILE_COLUMNS if c in images.rows}
@@ -45,7 +49,7 @@ def output_stems(names: Sequence[str]) -> list[str]:
     >>> output_stems(["raw/a.tif", "raw/b.tif"]), output_stems(["day1/a.tif", "day2/a.tif"])
     (['a', 'b'], ['day1_a', 'day2_a'])
     """
-    paths = [Path(name) for name in names]
+    paths = [Path(name.removesuffix(".gz").removesuffix(".bz2")) for name in names]
     for depth in range(1, max((len(path.parts) for path in paths), default=1) + 1):
         stems = ["_".join([*path.parts[-depth:-1], path.stem]).replace("/", "") for path in paths]
         if len(set(stems)) == len(stems):

@@ -30,7 +30,7 @@ def image_set_from(paths: Sequence[Path], kind: Kind, optics: OpticsOptions, *, 
     from halfmap.data.columns import NAME_COLUMN
     from halfmap.data.halves import assign_half_sets
     from halfmap.io.relion import read_image_set
-    from halfmap.optics.groups import agreed_optics, check_agreement
+    from halfmap.optics.groups import agreed_optics, check_agreement, given_optics
 
     stars = [path for path in paths if path.suffix == ".star"]
     if stars and len(paths) > 1:
@@ -38,7 +38,10 @@ def image_set_from(paths: Sequence[Path], kind: Kind, optics: OpticsOptions, *, 
             f"{len(paths)} inputs, among them {stars[0]}; a STAR file is read alone.",
             remedy="Give one STAR file, or image files only; halfmap import joins them.",
         )
-    images = located(read_image_set(stars[0], kind), stars[0]) if stars else _bare_files(paths, kind, optics)
+    if stars:
+        images = located(read_image_set(stars[0], kind, defaults=given_optics(optics, kind)), stars[0])
+    else:
+        images = _bare_files(paths, kind, optics)
     complete = agreed_optics(images.optics, optics, kind, paths[0])
     images = type(images)(images.kind, images.rows, complete, images.foreign_blocks)
     dose = optics.dose_per_frame_e_per_A2
@@ -69,17 +72,21 @@ def _bare_files(paths: Sequence[Path], kind: Kind, optics: OpticsOptions) -> Ima
 
 def _stated_pixel_size_A(paths: Sequence[Path], kind: Kind, optics: OpticsOptions) -> float | None:
     """Pixel size in the header of the first file that opens; 1.0 is what writers put for unknown."""
-    from halfmap.io.movies import open_movie
-    from halfmap.io.mrc import open_stack
-
     for path in paths:
         try:
-            if kind == "movies":
-                stated = open_movie(path, dose_per_frame=optics.dose_per_frame_e_per_A2).pixel_size_A
-            else:
-                stated = open_stack(path).pixel_size_A
+            stated = _opened_pixel_size_A(path, kind, optics)
         except HalfmapError:
             continue  # The step itself reports bad files, one by one.
         unknown = not stated or (optics.pixel_size_A is not None and abs(stated - 1.0) < 1e-6)
-        return None if unknown else float(stated)
+        return None if unknown else stated
     return None
+
+
+def _opened_pixel_size_A(path: Path, kind: Kind, optics: OpticsOptions) -> float | None:
+    if kind == "movies":
+        from halfmap.io.movies import open_movie
+
+        return open_movie(path, dose_per_frame=optics.dose_per_frame_e_per_A2).pixel_size_A
+    from halfmap.io.mrc import open_stack
+
+    return open_stack(path).pixel_size_A
