@@ -2,7 +2,8 @@
 
 The loops release the interpreter lock and are run by Python threads: slices are independent, and
 insertion gives each thread a private volume; these are added in a fixed order, so that sums repeat.
-(The compiler is not allowed to reorder sums or to assume that there are no NaNs.)
+The compiler may fuse multiplication and addition, but not reorder sums or assume that there are no NaNs.
+Complex numbers are handled as pairs: numba would turn real factors into complex ones.
 """
 
 from __future__ import annotations
@@ -50,12 +51,12 @@ def _extract(volume: Array, rot: Array, kx: Array, ky: Array, out: Array) -> Non
                 if z1 < 0:
                     z1 += edge
             gx, gy, gz = one - fx, one - fy, one - fz
-            a = gx * volume[z0, y0, x0] + fx * volume[z0, y0, x0 + 1]
-            b = gx * volume[z0, y1, x0] + fx * volume[z0, y1, x0 + 1]
-            c = gx * volume[z1, y0, x0] + fx * volume[z1, y0, x0 + 1]
-            d = gx * volume[z1, y1, x0] + fx * volume[z1, y1, x0 + 1]
-            value = gz * (gy * a + fy * b) + fz * (gy * c + fy * d)
-            out[i, p] = value.conjugate() if mirrored else value
+            real, imaginary = rot.dtype.type(0.0), rot.dtype.type(0.0)
+            for yc, zc, w in ((y0, z0, gy * gz), (y1, z0, fy * gz), (y0, z1, gy * fz), (y1, z1, fy * fz)):
+                real += w * (gx * volume[zc, yc, x0, 0] + fx * volume[zc, yc, x0 + 1, 0])
+                imaginary += w * (gx * volume[zc, yc, x0, 1] + fx * volume[zc, yc, x0 + 1, 1])
+            out[i, p, 0] = real
+            out[i, p, 1] = -imaginary if mirrored else imaginary
 
 
 @numba.njit(**_COMPILE)  # type: ignore[untyped-decorator]
@@ -68,13 +69,14 @@ def _insert(
         xx, xy, xz = rot[i, 0, 0], rot[i, 0, 1], rot[i, 0, 2]
         yx, yy, yz = rot[i, 1, 0], rot[i, 1, 1], rot[i, 1, 2]
         for p in range(kx.shape[0]):
-            value, weight = values[i, p] * share[p], weights[i, p] * share[p]
+            real, imaginary = values[i, p, 0] * share[p], values[i, p, 1] * share[p]
+            weight = weights[i, p] * share[p]
             x = kx[p] * xx + ky[p] * yx
             y = kx[p] * xy + ky[p] * yy
             z = kx[p] * xz + ky[p] * yz
             if x < 0:
                 x, y, z = -x, -y, -z
-                value = value.conjugate()
+                imaginary = -imaginary
             floor_y, floor_z = math.floor(y), math.floor(z)
             x0, y0, z0 = np.int64(x), np.int64(floor_y), np.int64(floor_z)
             fx, fy, fz = x - rot.dtype.type(x0), y - rot.dtype.type(y0), z - rot.dtype.type(z0)
@@ -89,10 +91,13 @@ def _insert(
                     z1 += edge
             gx, gy, gz = one - fx, one - fy, one - fz
             for yc, zc, w in ((y0, z0, gy * gz), (y1, z0, fy * gz), (y0, z1, gy * fz), (y1, z1, fy * fz)):
-                numerator[zc, yc, x0] += value * (w * gx)
-                numerator[zc, yc, x0 + 1] += value * (w * fx)
-                denominator[zc, yc, x0] += weight * (w * gx)
-                denominator[zc, yc, x0 + 1] += weight * (w * fx)
+                near, far = w * gx, w * fx
+                numerator[zc, yc, x0, 0] += real * near
+                numerator[zc, yc, x0, 1] += imaginary * near
+                numerator[zc, yc, x0 + 1, 0] += real * far
+                numerator[zc, yc, x0 + 1, 1] += imaginary * far
+                denominator[zc, yc, x0] += weight * near
+                denominator[zc, yc, x0 + 1] += weight * far
 
 
 def _scaled_k(pixels: PixelList, padding: float, real: np.dtype[Any]) -> tuple[Array, Array]:
@@ -109,17 +114,17 @@ def extract_pixels(
 ) -> Tensor:
     """Twin of :func:`halfmap.fourier.slices.extract_pixels`; the same bits for any number of threads."""
     check_reach(volume_ft, pixels, padding)
-    volume = volume_ft.resolve_conj().contiguous().numpy()
-    rot = np.ascontiguousarray(rot_img_from_map.numpy(), dtype=volume.real.dtype)
+    volume = torch.view_as_real(volume_ft.resolve_conj().contiguous()).numpy()
+    rot = np.ascontiguousarray(rot_img_from_map.numpy(), dtype=volume.dtype)
     kx, ky = _scaled_k(pixels, padding, rot.dtype)
-    out = np.empty((len(rot), len(kx)), dtype=volume.dtype)
+    out = np.empty((len(rot), len(kx), 2), dtype=volume.dtype)
 
     def work(bounds: tuple[int, int]) -> None:
         part = slice(*bounds)
         _extract(volume, rot[part], kx, ky, out[part])
 
     _run(work, _bounds(len(rot), threads))
-    return torch.from_numpy(out)
+    return torch.view_as_complex(torch.from_numpy(out))
 
 
 def insert_pixels(
@@ -138,11 +143,11 @@ def insert_pixels(
     Each thread beyond the first needs a volume of its own. The same bits for one number of threads.
     """
     check_reach(numerator, pixels, padding)
-    num, den = numerator.numpy(), denominator.numpy()
+    num, den = torch.view_as_real(numerator).numpy(), denominator.numpy()
     rot = np.ascontiguousarray(rot_img_from_map.numpy(), dtype=den.dtype)
     kx, ky = _scaled_k(pixels, padding, rot.dtype)
     share = (pixels.multiplicity.numpy() / 2.0).astype(den.dtype)
-    value = np.ascontiguousarray(values.resolve_conj().numpy(), dtype=num.dtype)
+    value = np.ascontiguousarray(torch.view_as_real(values.resolve_conj()).numpy(), dtype=num.dtype)
     weight = np.ascontiguousarray(weights.numpy(), dtype=den.dtype)
     parts = _bounds(len(rot), threads)
     with MirroredPlane(numerator), MirroredPlane(denominator):
