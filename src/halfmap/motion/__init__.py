@@ -1,0 +1,1 @@
+"""Movies to micrographs: alignment of frames, dose weighting, sums."""

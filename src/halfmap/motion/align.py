@@ -1,0 +1,290 @@
+"""Whole-frame alignment: each frame against the sum of the others, weighted as the data deserve."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+
+from halfmap.motion.trajectory import smooth_trajectory
+from halfmap.typing import FloatArray
+
+COARSE_GRID_PX = 256
+"""Edge of the Fourier-cropped frames in which the first, wide search takes place."""
+N_SHELLS = 64
+FIRST_BFACTOR_PX2 = 600.0
+"""Weight exp(-B f²/2) of the first search, before the data have spoken."""
+MAX_ITERATIONS = 12
+CONVERGED_PX = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """Low frequencies of frames: transforms, and where they lie in cycles per pixel.
+
+    ``ft`` has rows of frequency ``fy`` (ascending, negative ones too) and columns ``fx >= 0``.
+    """
+
+    ft: Complex[Tensor, "n ky kx"]
+    fy: Float[Tensor, " ky"]
+    fx: Float[Tensor, " kx"]
+
+    def cropped(self, max_frequency: float) -> Band:
+        """The part with ``|fy| <= max_frequency`` and ``fx <= max_frequency``."""
+        rows = torch.nonzero(self.fy.abs() <= max_frequency)[:, 0]
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        columns = int((self.fx <= max_frequency).sum())
+        return Band(self.ft[:, first:last, :columns], self.fy[first:last], self.fx[:columns])
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """Shifts to apply to the frames, relative to the first, and how well they are known."""
+
+    shifts_px: FloatArray
+    """``[n, 2]`` (x, y), float64."""
+    error_px: FloatArray
+    """``[n]`` standard error of one coordinate before smoothing, from the curvature of the likelihood."""
+    roughness_px: float
+    """Standard deviation of the path's second differences that the data ask for."""
+    iterations: int
+    converged: bool
+
+
+def band_indices(shape: tuple[int, int], max_frequency: float) -> tuple[Int[Tensor, " ky"], int]:
+    """Rows (in ascending frequency) and number of columns of an rfft2 below a frequency in cycles/px."""
+    ny, nx = shape
+    rows_up = min(int(max_frequency * ny), (ny - 1) // 2)
+    columns = min(int(max_frequency * nx), (nx - 1) // 2) + 1
+    return torch.arange(-rows_up, rows_up + 1) % ny, columns
+
+
+def align_frames(band: Band, *, shape: tuple[int, int], max_shift_px: float) -> Alignment:
+    """Find the shift of every frame, by alternating between reference and shifts.
+
+    Every frame is compared with the sum of all others. Frequencies are weighted by the Wiener
+    filter of that sum over the noise, both measured from the frames themselves, so that the score
+    is the log-likelihood of the shift. The path is smoothed by a prior whose strength the data
+    choose (``motion.trajectory``).
+
+    Parameters
+    ----------
+    band
+        Low frequencies of the frames.
+    shape
+        Frame size (y, x) in px, for the reach of the wide search.
+    max_shift_px
+        Largest shift looked for in either direction.
+    """
+    n = band.ft.shape[0]
+    if n < 2:
+        return Alignment(np.zeros((n, 2)), np.full(n, np.inf), float("inf"), 0, True)
+    scale = min(1.0, COARSE_GRID_PX / max(shape))
+    coarse = band.cropped(0.5 * scale)
+    shifts = _search_widely(coarse, shape, max_shift_px)
+    weighting = _Weighting.of(band, shifts)
+    error, sigma, change, iteration = np.full(n, np.inf), float("inf"), np.inf, 0
+    for iteration in range(1, MAX_ITERATIONS + 1):
+        inner = band.cropped(weighting.max_frequency)
+        measured, information = _refine(inner, shifts, weighting.at(inner))
+        smooth, sigma = smooth_trajectory(measured, information)
+        smooth -= smooth[0]
+        change = float(np.sqrt(np.mean((smooth - shifts) ** 2)))
+        shifts = smooth
+        trace = np.trace(information, axis1=1, axis2=2)
+        error = np.where(trace > 0, np.sqrt(2.0 / np.maximum(trace, 1e-30)), np.inf)
+        if change < CONVERGED_PX:
+            break
+        if iteration in (1, 3):
+            weighting = _Weighting.of(band, shifts)
+    return Alignment(shifts, error, sigma, iteration, change < CONVERGED_PX)
+
+
+def _phases(shift: float, frequencies: Float[Tensor, " k"]) -> Complex[Tensor, " k"]:
+    angle = frequencies.double() * (-2.0 * math.pi * shift)
+    return torch.complex(torch.cos(angle), torch.sin(angle)).to(torch.complex64)
+
+
+def _moved(band: Band, i: int, shift: FloatArray) -> Complex[Tensor, "ky kx"]:
+    return band.ft[i] * _phases(shift[1], band.fy)[:, None] * _phases(shift[0], band.fx)[None, :]
+
+
+def _sum_of_moved(band: Band, shifts: FloatArray) -> Complex[Tensor, "ky kx"]:
+    total = torch.zeros_like(band.ft[0])
+    for i in range(len(shifts)):
+        total += _moved(band, i, shifts[i])
+    return total
+
+
+def _frequency(band: Band) -> Float[Tensor, "ky kx"]:
+    return torch.sqrt(band.fy[:, None] ** 2 + band.fx[None, :] ** 2)
+
+
+def _multiplicity(band: Band) -> Float[Tensor, " kx"]:
+    """How often each column of a half transform occurs in the whole one."""
+    return torch.where(band.fx == 0, 1.0, 2.0).to(band.fx.dtype)
+
+
+def _without_lowest(weight: Float[Tensor, "ky kx"], band: Band) -> Float[Tensor, "ky kx"]:
+    """Drop frequencies of the illumination, which does not move with the specimen."""
+    step = max(float(band.fy[1] - band.fy[0]), float(band.fx[1] - band.fx[0]))
+    return torch.where(_frequency(band) > 2.5 * step, weight, 0.0)
+
+
+def _search_widely(band: Band, shape: tuple[int, int], max_shift_px: float) -> FloatArray:
+    """Whole correlation maps of strongly low-passed frames; three rounds, coarse but safe."""
+    ny, nx = band.ft.shape[1], 2 * band.ft.shape[2] - 1
+    frequency = _frequency(band)
+    weight = _without_lowest(torch.exp(-0.5 * FIRST_BFACTOR_PX2 * frequency**2), band)
+    step_y, step_x = shape[0] / ny, shape[1] / nx
+    y = torch.fft.fftfreq(ny, 1.0 / ny, device=frequency.device)
+    x = torch.fft.fftfreq(nx, 1.0 / nx, device=frequency.device)
+    allowed = (y.abs()[:, None] * step_y <= max_shift_px) & (x.abs()[None, :] * step_x <= max_shift_px)
+    n = len(band.ft)
+    shifts, share = np.zeros((n, 2)), 1.0 - 1.0 / n
+    for _ in range(3):
+        total = _sum_of_moved(band, shifts)
+        for i in range(n):
+            cross = band.ft[i].conj() * (total - _moved(band, i, shifts[i])) * weight
+            rows = torch.roll(cross, (ny + 1) // 2, dims=0)
+            ccf = torch.fft.irfft2(rows, s=(ny, nx))
+            peak = int(torch.where(allowed, ccf, -torch.inf).argmax())
+            shifts[i] += share * (_parabolic_peak(ccf, peak // nx, peak % nx) * (step_x, step_y) - shifts[i])
+        shifts -= shifts[0]
+    return shifts
+
+
+def _parabolic_peak(ccf: Float[Tensor, "y x"], row: int, column: int) -> FloatArray:
+    """Sub-pixel position (x, y) of a maximum, counted from the origin with wrap-around."""
+    ny, nx = ccf.shape
+    place = []
+    for index, n, line in ((column, nx, ccf[row]), (row, ny, ccf[:, column])):
+        before, at, after = float(line[index - 1]), float(line[index]), float(line[(index + 1) % n])
+        curvature = before - 2.0 * at + after
+        offset = 0.5 * (before - after) / curvature if curvature < 0 else 0.0
+        place.append((index + n // 2) % n - n // 2 + min(max(offset, -0.5), 0.5))
+    return np.array(place)
+
+
+@dataclass(frozen=True, eq=False)
+class _Weighting:
+    """Weight of each frequency, by shells, such that the correlation is a log-likelihood."""
+
+    weight: FloatArray
+    shell_width: float
+    max_frequency: float
+
+    @classmethod
+    def of(cls, band: Band, shifts: FloatArray) -> _Weighting:
+        """Measure signal and noise of the frames, given their present shifts.
+
+        Signal power is ``(|ΣF|² − Σ|F|²) / (n(n−1))``, noise power the rest of the frames' mean
+        power; both are averaged over shells, and the signal is smoothed and ends where it is lost.
+        """
+        n = len(shifts)
+        frequency = _frequency(band)
+        width = float(band.fx[-1]) / N_SHELLS
+        shell = (frequency / width).long().clamp_max(N_SHELLS).flatten()
+        multiplicity = _multiplicity(band).expand_as(frequency).double()
+
+        def shells(values: Tensor) -> FloatArray:
+            out = torch.zeros(N_SHELLS + 1, dtype=torch.float64, device=values.device)
+            out.index_add_(0, shell, (values.double() * multiplicity).flatten())
+            return out[:N_SHELLS].cpu().numpy()
+
+        count = shells(torch.ones_like(frequency))
+        total = _sum_of_moved(band, shifts)
+        each = torch.zeros_like(frequency)
+        for i in range(n):
+            each += band.ft[i].abs().square()
+        signal = shells(_without_lowest(total.abs().square() - each, band)) / (n * (n - 1)) / count
+        noise = np.maximum(shells(each) / n / count - np.maximum(signal, 0.0), 1e-30)
+        snr = _smooth_decay(signal / noise, count, n)
+        weight = snr / (1.0 + (n - 1) * snr) / noise
+        told = count * (np.arange(N_SHELLS) + 0.5) ** 2 * snr**2 / (1.0 / (n - 1) + snr)
+        enough = int(np.searchsorted(np.cumsum(told), 0.995 * told.sum())) + 1
+        return cls(weight, width, min(enough, N_SHELLS) * width)
+
+    def at(self, band: Band) -> Float[Tensor, "ky kx"]:
+        """The weight of every coefficient of a band."""
+        frequency = _frequency(band)
+        position = frequency / self.shell_width - 0.5
+        low = position.floor().long().clamp(0, N_SHELLS - 1)
+        high = (low + 1).clamp_max(N_SHELLS - 1)
+        table = torch.as_tensor(self.weight, dtype=torch.float32, device=frequency.device)
+        fraction = (position - low).clamp(0.0, 1.0)
+        weight = table[low] * (1.0 - fraction) + table[high] * fraction
+        return _without_lowest(torch.where(frequency <= self.max_frequency, weight, 0.0), band)
+
+
+def _smooth_decay(snr: FloatArray, count: FloatArray, n: int) -> FloatArray:
+    """Shell-wise signal-to-noise ratio, smoothed, positive, and ended where noise has taken over."""
+    kernel = np.array([1.0, 2.0, 3.0, 2.0, 1.0])
+    smooth = np.convolve(snr * count, kernel, "same") / np.convolve(count, kernel, "same")
+    # The sum of n(n-1)/2 independent products of noise has this spread, in units of the noise.
+    spread = np.sqrt(2.0 / (n * (n - 1)) / np.convolve(count / 2.0, kernel / 3.0, "same"))
+    above = smooth > 2.0 * spread
+    last = int(np.flatnonzero(above).max()) if above.any() else min(8, len(snr) - 1)
+    smooth = np.where(np.arange(len(snr)) <= last, np.maximum(smooth, 0.25 * spread), 0.0)
+    return smooth
+
+
+def _refine(band: Band, shifts: FloatArray, weight: Float[Tensor, "ky kx"]) -> tuple[FloatArray, FloatArray]:
+    """One round of peaks near the present shifts: new shifts ``[n, 2]`` and information ``[n, 2, 2]``."""
+    total = _sum_of_moved(band, shifts)
+    weight = weight * _multiplicity(band)[None, :]
+    step = 0.25 / max(float(band.fx[-1]), 1e-6)
+    offsets = torch.arange(-3, 4, dtype=torch.float64) * step
+    window_y = torch.stack([_phases(-float(d), band.fy) for d in offsets])
+    window_x = torch.stack([_phases(-float(d), band.fx) for d in offsets])
+    measured, information = shifts.copy(), np.zeros((len(shifts), 2, 2))
+    # The others' mean is off by -1/(n-1) of a frame's own error, so a full step would overshoot.
+    share = 1.0 - 1.0 / len(shifts)
+    for i in range(len(shifts)):
+        moved = _moved(band, i, shifts[i])
+        cross = moved.conj() * (total - moved) * weight
+        scores = (window_y @ cross @ window_x.T).real
+        peak = int(scores.argmax())
+        start = np.array([float(offsets[peak % 7]), float(offsets[peak // 7])])
+        offset, hessian = _newton(cross, band, start, reach=step)
+        measured[i] += share * offset
+        information[i] = hessian
+    return measured, information
+
+
+def _newton(
+    cross: Complex[Tensor, "ky kx"], band: Band, start: FloatArray, *, reach: float
+) -> tuple[FloatArray, FloatArray]:
+    """Climb to the peak of ``Re Σ cross · exp(2πi f·d)`` from a point close to it.
+
+    Returns the peak (x, y) and minus the Hessian there; zero information where it is no maximum.
+    """
+    place, hessian = start.copy(), np.zeros((2, 2))
+    for _ in range(4):
+        gradient, hessian = _derivatives(cross, band, place)
+        if np.linalg.eigvalsh(hessian)[0] <= 0:
+            return start, np.zeros((2, 2))
+        step = np.linalg.solve(hessian, gradient)
+        place = place + step
+        if np.abs(place - start).max() > 2.0 * reach:
+            return start, np.zeros((2, 2))
+        if np.abs(step).max() < 1e-3:
+            break
+    return place, hessian
+
+
+def _derivatives(cross: Complex[Tensor, "ky kx"], band: Band, place: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Gradient (x, y) and minus the Hessian of the correlation at a point."""
+    factors = []
+    for frequencies, at in ((band.fy, place[1]), (band.fx, place[0])):
+        phase = _phases(-at, frequencies)
+        omega = (2.0 * math.pi * frequencies).to(torch.complex64)
+        factors.append(torch.stack([phase, 1j * omega * phase, -(omega**2) * phase]))
+    moments = (factors[0] @ cross @ factors[1].T).real.double().cpu().numpy()
+    gradient = np.array([moments[0, 1], moments[1, 0]])
+    hessian = -np.array([[moments[0, 2], moments[1, 1]], [moments[1, 1], moments[2, 0]]])
+    return gradient, hessian

@@ -1,0 +1,123 @@
+"""One movie from file to files: micrograph, power spectrum and the STAR file of its motion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from halfmap.io.gain import read_gain
+from halfmap.io.movies import open_movie
+from halfmap.io.mrc import write_image
+from halfmap.io.star import StarBlock, write_star
+from halfmap.motion.correct import MotionResult, MovieSettings, correct_movie
+from halfmap.motion.frames import Frames, read_frames
+
+
+@dataclass(frozen=True)
+class MovieFiles:
+    """One movie, and the stem of what is made of it."""
+
+    movie: Path
+    gain: Path | None
+    stem: Path
+    """Path of the outputs without their endings."""
+    settings: MovieSettings
+
+
+def process_movie(files: MovieFiles, *, device: str, save_unweighted: bool, float16: bool) -> dict[str, Any]:
+    """Correct one movie and write its outputs.
+
+    Written are ``<stem>.mrc``, ``<stem>_ps.mrc``, ``<stem>.star``, and ``<stem>_noDW.mrc`` if wanted.
+
+    Returns
+    -------
+    dict
+        JSON-able figures of the movie, under names of ``data.columns`` where there are any.
+    """
+    movie = open_movie(
+        files.movie,
+        dose_per_frame=files.settings.dose_per_frame_e_per_A2,
+        pixel_size_A=files.settings.pixel_size_A,
+    )
+    settings = replace(
+        files.settings,
+        dose_per_frame_e_per_A2=movie.dose_per_frame_e_per_A2 or files.settings.dose_per_frame_e_per_A2,
+    )
+    gain = None if files.gain is None else read_gain(files.gain, movie)
+    frames = read_frames(movie, gain, movie_file=files.movie, gain_file=files.gain or "gain")
+    result = correct_movie(frames, settings, movie_file=files.movie, device=device)
+    dtype = np.float16 if float16 else np.float32
+    names = {"micrograph_name": f"{files.stem}.mrc", "micrograph_metadata": f"{files.stem}.star"}
+    write_image(names["micrograph_name"], result.weighted, result.pixel_size_A, dtype=dtype)
+    if save_unweighted:
+        names["micrograph_unweighted_name"] = f"{files.stem}_noDW.mrc"
+        write_image(names["micrograph_unweighted_name"], result.unweighted, result.pixel_size_A, dtype=dtype)
+    names["power_spectrum_name"] = f"{files.stem}_ps.mrc"
+    write_image(names["power_spectrum_name"], result.power_spectrum, result.power_spectrum_pixel_size_A)
+    write_motion_star(Path(names["micrograph_metadata"]), files, settings, frames, result)
+    return {
+        **names,
+        "motion_total_A": result.motion_total_A,
+        "motion_early_A": result.motion_early_A,
+        "motion_late_A": result.motion_late_A,
+        "micrograph_pixel_size_A": result.pixel_size_A,
+        "frames": len(frames.reasons),
+        "left_out": {str(i + 1): reason for i, reason in enumerate(frames.reasons) if reason},
+        "hot_pixels": frames.n_hot,
+        "dead_pixels": frames.n_dead,
+        "gain_defects": frames.n_gain_defects,
+        "shift_error_px": _finite(np.median(result.alignment.error_px)),
+        "converged": result.alignment.converged,
+        "message": movie.message,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def write_motion_star(
+    path: Path, files: MovieFiles, settings: MovieSettings, frames: Frames, result: MotionResult
+) -> None:
+    """Write a motion in the form that RELION's polishing reads.
+
+    ``rlnMicrographShiftX/Y`` are the shifts applied to the frames, in pixels of the movie as
+    recorded, relative to the first frame: they undo the motion. Frames are numbered from 1.
+    """
+    rows, columns = frames.shape
+    general: dict[str, Any] = {
+        "rlnImageSizeX": columns,
+        "rlnImageSizeY": rows,
+        "rlnImageSizeZ": len(frames.reasons),
+        "rlnMicrographMovieName": str(files.movie),
+    }
+    if files.gain is not None:
+        general["rlnMicrographGainName"] = str(files.gain)
+    general |= {
+        "rlnMicrographBinning": result.pixel_size_A / settings.pixel_size_A,
+        "rlnMicrographOriginalPixelSize": settings.pixel_size_A,
+        "rlnMicrographDoseRate": settings.dose_per_frame_e_per_A2,
+        "rlnMicrographPreExposure": settings.pre_exposure_e_per_A2,
+        "rlnVoltage": settings.voltage_kV,
+        "rlnMicrographStartFrame": 1,
+        "rlnMotionModelVersion": 0,
+    }
+    shifts_px = result.shifts_A / settings.pixel_size_A
+    blocks: dict[str, Any] = {
+        "general": StarBlock.pairs(**general),
+        "global_shift": {
+            "rlnMicrographFrameNumber": np.arange(1, len(shifts_px) + 1),
+            "rlnMicrographShiftX": shifts_px[:, 0],
+            "rlnMicrographShiftY": shifts_px[:, 1],
+        },
+    }
+    left_out = [(i + 1, reason) for i, reason in enumerate(frames.reasons) if reason]
+    if left_out:
+        blocks["halfmap_left_out"] = {
+            "rlnMicrographFrameNumber": [number for number, _ in left_out],
+            "halfmapReason": [reason for _, reason in left_out],
+        }
+    write_star(path, blocks)

@@ -1,0 +1,218 @@
+"""Frames as the camera gave them: gain, defective pixels, and frames that hold no picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+from scipy.ndimage import binary_dilation
+from scipy.stats import poisson
+
+from halfmap.errors import BadInputError
+from halfmap.typing import Array, FloatArray, PathLike
+
+HOT_SD: Final = 6.0
+"""A pixel whose summed frames lie this many standard deviations above the mean is hot (RELION's rule)."""
+FLASH_SD: Final = 25.0
+"""The same in one frame: a cosmic ray, or a saturated read-out."""
+MAX_BAD_SHARE: Final = 0.05
+"""A frame with more non-finite pixels, or a movie with more defects than this, is not usable."""
+ODD_DOSE_FACTOR: Final = 3.0
+"""A frame with so many times less or more electrons than the median frame takes no part."""
+
+
+class MovieFrames(Protocol):
+    """What is needed of a movie (``io.movies.open_movie``)."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of a frame."""
+
+    def frames(self) -> Iterator[Array]:
+        """All frames as recorded, in order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Frames as recorded, with all that is needed to correct them."""
+
+    raw: list[Array]
+    reasons: tuple[str, ...]
+    """For each frame, why it is left out; empty for a good one."""
+    gain: FloatArray | None
+    defects: Array
+    """``[y, x]`` bool: pixels to replace in every frame."""
+    n_gain_defects: int
+    n_hot: int
+    n_dead: int
+
+    @property
+    def usable(self) -> Array:
+        """``[n]`` bool."""
+        return np.array([reason == "" for reason in self.reasons])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of a frame."""
+        return self.defects.shape
+
+
+def check_gain(gain: FloatArray, shape: tuple[int, int], *, gain_file: PathLike, movie_file: PathLike) -> None:
+    """Raise an error that tells how to mend it if a gain reference cannot belong to a movie."""
+    if gain.shape != shape:
+        turned = gain.shape == shape[::-1]
+        raise BadInputError(
+            gain_file, "shape (rows, columns)", found=gain.shape, expected=f"{shape}, that of {movie_file}",
+            remedy="It fits when turned by 90 degrees: rotate or transpose the gain reference as the frames were." if turned
+            else "Give the gain reference of this camera and mode (super-resolution movies need one of their size).",
+        )  # fmt: skip
+    good = np.isfinite(gain) & (gain > 0)
+    if good.mean() < 1.0 - MAX_BAD_SHARE:
+        raise BadInputError(
+            gain_file, "pixels", found=f"{1 - good.mean():.1%} zero, negative or not finite",
+            expected=f"at most {MAX_BAD_SHARE:.0%}", remedy="Check that this file is a gain reference.",
+        )  # fmt: skip
+
+
+def read_frames(
+    movie: MovieFrames, gain: FloatArray | None, *, movie_file: PathLike, gain_file: PathLike = "gain"
+) -> Frames:
+    """Read a movie and find what is wrong with it.
+
+    The gain multiplies, as RELION does with MRC and TIFF. Defective are pixels without gain, pixels
+    that are not finite in some frame, hot ones (sum of the corrected frames above mean + 6 sd and
+    beyond what counting statistics allow) and dead ones (no count at all where 20 are expected).
+
+    Raises
+    ------
+    BadInputError
+        If the gain does not fit, no frame is usable, or too many pixels are defective.
+    """
+    if gain is not None:
+        check_gain(gain, movie.shape, gain_file=gain_file, movie_file=movie_file)
+    raw = [np.asarray(frame) for frame in movie.frames()]
+    reasons = _reasons(raw)
+    if all(reasons):
+        raise BadInputError(
+            movie_file, "frames", found=f"none usable ({reasons[0] if reasons else 'the movie has no frame'})",
+            expected="at least one frame with a picture", remedy="Leave this movie out, or copy it again.",
+        )  # fmt: skip
+    kept = [frame for frame, reason in zip(raw, reasons, strict=True) if not reason]
+    total = np.zeros(movie.shape, np.float32)
+    for frame in kept:
+        np.add(total, frame, out=total, casting="unsafe")
+    no_gain = np.zeros(movie.shape, bool) if gain is None else ~(np.isfinite(gain) & (gain > 0))
+    undefined = ~np.isfinite(total)
+    hot, dead = _hot_and_dead(total, gain, no_gain | undefined, counting=kept[0].dtype.kind in "ui")
+    defects = no_gain | undefined | hot | dead
+    if defects.mean() > MAX_BAD_SHARE:
+        raise BadInputError(
+            movie_file, "defective pixels", found=f"{defects.mean():.1%}", expected=f"at most {MAX_BAD_SHARE:.0%}",
+            remedy="Check that the gain reference belongs to this movie.",
+        )  # fmt: skip
+    n_hot = int((hot | (undefined & ~no_gain)).sum())
+    return Frames(raw, tuple(reasons), gain, defects, int(no_gain.sum()), n_hot, int(dead.sum()))
+
+
+def _reasons(raw: list[Array]) -> list[str]:
+    """Why each frame is left out; empty strings for the good ones."""
+    means = np.full(len(raw), np.nan)
+    reasons = [""] * len(raw)
+    for i, frame in enumerate(raw):
+        if frame.dtype.kind == "f":
+            finite = np.isfinite(frame)
+            share = 1.0 - finite.mean()
+            if share > MAX_BAD_SHARE:
+                reasons[i] = f"{share:.0%} of the pixels are not finite"
+                continue
+            frame = frame[finite]
+        if frame.min() == frame.max():
+            reasons[i] = f"empty: all pixels are {frame.flat[0]}"
+            continue
+        means[i] = frame.mean(dtype=np.float64)
+    if np.isfinite(means).any():
+        median = float(np.nanmedian(means))
+        for i, mean in enumerate(means):
+            if median > 0 and not reasons[i] and not median / ODD_DOSE_FACTOR < mean < median * ODD_DOSE_FACTOR:
+                reasons[i] = f"its mean {mean:.3g} is far from the other frames' {median:.3g}"
+    return reasons
+
+
+def _hot_and_dead(total: FloatArray, gain: FloatArray | None, known: Array, *, counting: bool) -> tuple[Array, Array]:
+    good = ~known
+    corrected = total if gain is None else total * gain
+    mean, sd = float(corrected[good].mean(dtype=np.float64)), float(corrected[good].std(dtype=np.float64))
+    hot = good & (corrected > mean + HOT_SD * sd)
+    dead = np.zeros_like(hot)
+    if counting:
+        count = float(total[good].mean(dtype=np.float64))
+        hot &= total > poisson.isf(0.01 / total.size, max(count, 1e-6))
+        if count > 20.0:
+            dead = good & (total == 0)
+    return hot, dead
+
+
+class FrameCorrector:
+    """Gives gain-corrected float32 frames with defective pixels replaced by near good ones.
+
+    A replaced pixel takes the value of a good pixel nearby, drawn anew in each frame, so that the
+    noise keeps its spread and no fixed pattern is left that would pull the alignment to zero.
+    """
+
+    def __init__(self, frames: Frames, seed: int) -> None:
+        self._frames = frames
+        self._generator = np.random.default_rng(seed)
+        self._defects = np.flatnonzero(frames.defects)
+
+    def corrected(self, index: int) -> FloatArray:
+        """Frame ``index`` as electrons per pixel, float32 ``[y, x]``."""
+        frames = self._frames
+        image = frames.raw[index].astype(np.float32)
+        if frames.gain is not None:
+            image *= frames.gain
+        bad, defects = frames.defects, self._defects
+        if defects.size:
+            image.reshape(-1)[defects] = 0.0
+        limit = float(image.mean(dtype=np.float64)) + FLASH_SD * float(image.std())
+        if float(image.max()) > limit:
+            flash = binary_dilation(image > limit)
+            bad = bad | flash
+            defects = np.flatnonzero(bad)
+        if defects.size:
+            donors = near_good_pixels(defects, bad, self._generator)
+            flat = image.reshape(-1)
+            flat[defects] = flat[donors]
+        return image
+
+
+def near_good_pixels(defects: Array, bad: Array, generator: np.random.Generator) -> Array:
+    """For each defective pixel a randomly drawn good one, from as near as there are any.
+
+    Parameters
+    ----------
+    defects
+        ``[m]`` flat indices of the defective pixels.
+    bad
+        ``[y, x]`` bool.
+
+    Returns
+    -------
+    ``[m]`` flat indices of good pixels.
+    """
+    ny, nx = bad.shape
+    y, x = np.divmod(defects, nx)
+    donors = np.full(len(defects), -1)
+    open_, radius = np.arange(len(defects)), 2
+    while open_.size:
+        for _ in range(8):
+            dy, dx = generator.integers(-radius, radius + 1, (2, open_.size))
+            row, column = np.clip(y[open_] + dy, 0, ny - 1), np.clip(x[open_] + dx, 0, nx - 1)
+            found = ~bad[row, column]
+            donors[open_[found]] = row[found] * nx + column[found]
+            open_ = open_[~found]
+            if not open_.size:
+                break
+        radius *= 2
+    return donors

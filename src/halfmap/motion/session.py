@@ -1,0 +1,61 @@
+"""The tables of a session: from movies to one task each, and from results to micrographs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from halfmap.data.records import ImageSet
+from halfmap.data.table import Table
+from halfmap.motion.correct import MovieSettings
+from halfmap.motion.files import MovieFiles
+from halfmap.motion.options import MotionOptions
+
+NO_DOSE: Final = 1.0
+"""Exposure of a frame where none is known and none is needed: it only spaces the groups of spectra."""
+_RESULT_COLUMNS: Final = (
+    "micrograph_name", "micrograph_metadata", "micrograph_unweighted_name", "power_spectrum_name",
+    "motion_total_A", "motion_early_A", "motion_late_A",
+)  # fmt: skip
+
+
+def movie_files(movies: ImageSet, stems: Sequence[Path], options: MotionOptions, seed: int) -> list[MovieFiles]:
+    """One task a movie, with the pixel size, voltage and exposure of its optics group and row."""
+    pixel, voltage = movies.pixel_size_A(), movies["voltage_kV"]
+    dose = movies.rows.get("dose_per_frame_e_per_A2", NO_DOSE)
+    before = movies.rows.get("pre_exposure_e_per_A2", options.pre_exposure_e_per_A2)
+    gains = movies["gain_name"].tolist() if "gain_name" in movies else ["None"] * len(movies)
+    tasks = []
+    for i, name in enumerate(movies["movie_name"].tolist()):
+        stated = Path(gains[i]) if gains[i] not in ("", "None") else None
+        settings = MovieSettings(
+            pixel_size_A=float(pixel[i]),
+            voltage_kV=float(voltage[i]),
+            dose_per_frame_e_per_A2=float(dose[i]),
+            pre_exposure_e_per_A2=float(before[i]),
+            binning=options.binning,
+            dose_weighting=options.dose_weighting,
+            max_shift_A=options.max_shift_A,
+            seed=seed,
+        )
+        tasks.append(MovieFiles(Path(name), options.gain or stated, stems[i], settings))
+    return tasks
+
+
+def micrographs_of(movies: ImageSet, done: Sequence[tuple[int, Mapping[str, Any]]]) -> ImageSet:
+    """Micrographs from the results of some of the movies; other columns of the movies pass through.
+
+    The pixel size of an optics group is that of its micrographs after binning, of which there is
+    one since its movies have one size; a group without any keeps the movies' pixel size.
+    """
+    rows = movies.rows.select([index for index, _ in done])
+    made = [name for name in _RESULT_COLUMNS if all(name in value for _, value in done)]
+    rows = rows.with_columns(**{name: [value[name] for _, value in done] for name in made})
+    optics = movies.optics
+    group_of = movies.optics_index()
+    pixel = optics["original_pixel_size_A"].copy()
+    for index, value in done:
+        pixel[group_of[index]] = value["micrograph_pixel_size_A"]
+    table = Table({**optics.columns, "micrograph_pixel_size_A": pixel}, optics.foreign)
+    return ImageSet("micrographs", rows, table, movies.foreign_blocks)

@@ -1,0 +1,69 @@
+"""Movies to micrographs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from halfmap.jobs.step import Citation, Failure, Port, Step
+from halfmap.motion.options import MotionOptions
+
+if TYPE_CHECKING:
+    from halfmap.jobs.context import JobContext
+
+
+def run(job: JobContext, inputs: Mapping[str, list[Path]], options: MotionOptions) -> Mapping[str, Any]:
+    """Align and add the frames of every movie, and write the table of micrographs."""
+    from halfmap.io.relion import write_image_set
+    from halfmap.motion.files import process_movie
+    from halfmap.motion.session import micrographs_of, movie_files
+    from halfmap.steps.files import output_stems
+    from halfmap.steps.inputs import image_set_from
+
+    movies = image_set_from(inputs["movies"], "movies", options, seed=job.seed)
+    if options.dose_weighting and "dose_per_frame_e_per_A2" not in movies:
+        job.fail("no-dose", f"{inputs['movies'][0]} does not state the exposure of a frame.")
+    stems = [job.folder / "micrographs" / stem for stem in output_stems(movies["movie_name"].tolist())]
+    work = partial(process_movie, device=job.device, save_unweighted=options.save_unweighted, float16=options.float16)
+    items = movie_files(movies, stems, options, job.seed)
+    results = job.each("motion", items, work, key=lambda item: str(item.movie))
+    for result in results:
+        for number, reason in (result.value or {}).get("left_out", {}).items():
+            job.warn(f"{result.key}: frame {number} was left out: {reason}.")
+    done = [(i, result.value) for i, result in enumerate(results) if result.value is not None]
+    micrographs = micrographs_of(movies, done)
+    write_image_set(job.folder / "micrographs.star", micrographs)
+    totals = sorted(value["motion_total_A"] for _, value in done)
+    return {"items_in": len(movies), "items_out": len(micrographs), "median_motion_A": totals[len(totals) // 2]}
+
+
+STEP = Step(
+    name="motion",
+    summary="Align the frames of movies and add them, weighted by dose.",
+    options=MotionOptions,
+    inputs=(
+        Port("movies", "movies", "Movies (MRC, TIFF, EER), or one STAR file of them.", ("movie_name",), many=True),
+    ),
+    outputs=(
+        Port(
+            "micrographs", "micrographs", "Micrographs with their power spectra and motion.",
+            ("micrograph_name", "micrograph_metadata", "power_spectrum_name",
+             "motion_total_A", "motion_early_A", "motion_late_A"),
+            file="micrographs.star",
+        ),
+    ),
+    run=run,
+    failures=(
+        Failure("no-dose", "Dose weighting needs the exposure of a frame.",
+                "Give --dose-per-frame in e/Å², or --no-dose-weighting."),
+    ),
+    citations=(
+        Citation("grant2015", "Grant, T. & Grigorieff, N. (2015). Measuring the optimal exposure for single particle "
+                 "cryo-EM. eLife 4, e06980.", "10.7554/eLife.06980"),
+    ),
+    uses_accelerator=True,
+    example="halfmap motion 'raw/*.tif' --gain gain.mrc --pixel-size 1.1 --voltage 300 --cs 2.7 "
+    "--dose-per-frame 1.5 --out mc",
+)  # fmt: skip
