@@ -344,7 +344,7 @@ def _as_text(values: Sequence[Any] | Array) -> list[str]:
     return [quoted.get(text, text) for text in texts] if quoted else texts
 
 
-_SPECIAL = re.compile(r"\s|^$|^[\"'_#;$\[\]]|^(?:data_|loop_|save_|stop_|global_)", re.IGNORECASE)
+_SPECIAL = re.compile(r"\s|^$|^[\"'_#;]|^(?:data_|loop_|save_|stop_|global_)", re.IGNORECASE)
 
 
 def _needing_quotes(texts: Iterable[str]) -> Iterator[str]:
