@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from halfmap.fourier.pixels import PixelList, pixel_list
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,40 +41,37 @@ class Lattice:
     ----------
     length_A
         Edge of the box: a pixel's frequency is ``kx / length_A``.
-    kx_px, ky_px
-        int32 ``[p]``.
-    shell
-        Nearest whole radius, ``[p]``.
+    pixels
+        The list, without the origin, from the innermost outwards; its layout is the smallest that holds it.
     """
 
     length_A: float
-    kx_px: Int[Tensor, " p"]
-    ky_px: Int[Tensor, " p"]
-    shell: Int[Tensor, " p"]
+    pixels: PixelList
 
     @classmethod
     def of(cls, length_A: float, radius_px: int, device: torch.device | str = "cpu") -> Lattice:
         """All pixels of shells 1 to ``radius_px``."""
-        kx, ky = np.meshgrid(np.arange(radius_px + 1), np.arange(-radius_px, radius_px + 1))
-        kx, ky = kx.ravel(), ky.ravel()
-        squared = kx**2 + ky**2
-        keep = ((kx > 0) | (ky > 0)) & (np.floor(np.sqrt(squared) + 0.5) <= radius_px)
-        kx, ky, squared = kx[keep], ky[keep], squared[keep]
-        order = np.lexsort((kx, ky, squared))
-        shell = np.floor(np.sqrt(squared[order]) + 0.5).astype(np.int64)
-
-        def on_device(values: np.ndarray, dtype: torch.dtype) -> Tensor:
-            return torch.as_tensor(np.ascontiguousarray(values), device=device).to(dtype)
-
-        return cls(
-            length_A,
-            on_device(kx[order], torch.int32),
-            on_device(ky[order], torch.int32),
-            on_device(shell, torch.int64),
-        )
+        rows = pixel_list(2 * (radius_px + 1), radius_px + 0.499)
+        order = torch.argsort(rows.kx**2 + rows.ky**2, stable=True)[1:]
+        return cls(length_A, _chosen(rows, order, rows.n).to(device))
 
     def __len__(self) -> int:
-        return len(self.kx_px)
+        return len(self.pixels)
+
+    @property
+    def kx_px(self) -> Int[Tensor, " p"]:
+        """Position along x in Fourier pixels, from 0."""
+        return self.pixels.kx
+
+    @property
+    def ky_px(self) -> Int[Tensor, " p"]:
+        """Position along y in Fourier pixels."""
+        return self.pixels.ky
+
+    @property
+    def shell(self) -> Int[Tensor, " p"]:
+        """Nearest whole radius."""
+        return self.pixels.shell
 
     @property
     def radius_px(self) -> int:
@@ -85,10 +83,20 @@ class Lattice:
         return int(torch.searchsorted(self.shell, torch.tensor(radius_px + 1, device=self.shell.device)))
 
     def within(self, radius_px: int) -> Lattice:
-        """The pixels of the shells up to ``radius_px``."""
-        n = self.count_within(radius_px)
-        return Lattice(self.length_A, self.kx_px[:n], self.ky_px[:n], self.shell[:n])
+        """The pixels of the shells up to ``radius_px``, in the layout that just holds them."""
+        if radius_px >= self.radius_px:
+            return self
+        n_layout = 2 * (radius_px + 1)
+        inner = torch.arange(self.count_within(radius_px), device=self.shell.device)
+        return Lattice(self.length_A, _chosen(self.pixels, inner, n_layout))
 
     def frequencies_per_A(self) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
         """Frequencies (fx, fy)."""
         return self.kx_px.float() / self.length_A, self.ky_px.float() / self.length_A
+
+
+def _chosen(pixels: PixelList, rows: Tensor, n: int) -> PixelList:
+    """Some pixels of a list, in the layout of edge ``n``."""
+    kx, ky, shell = pixels.kx[rows], pixels.ky[rows], pixels.shell[rows]
+    index = (ky % n) * (n // 2 + 1) + kx
+    return PixelList(n, float(shell.max()), kx, ky, index, shell, pixels.multiplicity[rows])

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
+from halfmap.fourier.slices import prepare_volume
 from halfmap.refine.local_fast import derivatives as derivatives_fast
 
 CHUNK_ELEMENTS = 1 << 22
@@ -25,34 +26,29 @@ CHUNK_ELEMENTS = 1 << 22
 
 @dataclass(frozen=True)
 class SliceSource:
-    """A padded transform of a map, cut to the frequencies that slices can meet.
+    """The transform of a map, laid out for slices that are gathered pixel by pixel.
 
     Attributes
     ----------
     volume
-        ``[z, y, x]`` complex64; index ``(c, c, 0)`` is the zero frequency, ``c = (edge - 1) // 2``.
+        ``[z, y, x]`` complex64; index ``(c, c, 0)`` is the zero frequency, ``c = edge // 2``.
     scale
         Voxels of ``volume`` for one pixel of the images' lattice.
-    radius_px
-        Largest radius, in pixels of the lattice, of a pixel that may be asked for.
     """
 
     volume: Complex[Tensor, "z y x"]
     scale: float
-    radius_px: int
 
     @classmethod
-    def of(cls, padded_ft: Complex[Tensor, "z y x"], padding: int, radius_px: int) -> SliceSource:
-        """Cut the cube of the needed frequencies from an ``rfftn`` whose origin is at index 0."""
-        reach = radius_px * padding + 2
-        index = torch.arange(-reach, reach + 1, device=padded_ft.device) % padded_ft.shape[0]
-        cut = padded_ft[index][:, index][:, :, : reach + 1]
-        return cls(cut.to(torch.complex64).contiguous(), float(padding), radius_px)
+    def of(cls, volume: Float[Tensor, "z y x"], radius_px: int, padding: float = 2.0) -> SliceSource:
+        """Prepare a map in real space for slices up to a radius on its own box's lattice."""
+        transform = prepare_volume(volume, float(radius_px) + 1, padding)
+        return cls(torch.fft.fftshift(transform, dim=(0, 1)).to(torch.complex64).contiguous(), padding)
 
 
 @dataclass(frozen=True)
 class PoseScores:
-    """Score ``[m]``, gradient ``[m, 5]`` and Fisher information ``[m, 5, 5]`` (rotation vector in rad, shift in boxes)."""
+    """Scores of ``m`` poses; parameters are the rotation vector in rad and the shift (x, y) in boxes."""
 
     log_likelihood: Float[Tensor, " m"]
     gradient: Float[Tensor, "m 5"]
@@ -99,10 +95,11 @@ def pose_scores(
         )  # fmt: skip
         return PoseScores(score, gradient, information)
     chunk = max(1, CHUNK_ELEMENTS // max(1, int(n_pixels.max())))
+    poses = (image, rot_img_from_map, shift_box, n_pixels)
     parts = [
-        pose_scores_plain(source, kx_px, ky_px, weighted, weights, image[b], rot_img_from_map[b], shift_box[b], n_pixels[b])
-        for b in (slice(start, start + chunk) for start in range(0, m, chunk))
-    ]  # fmt: skip
+        pose_scores_plain(source, kx_px, ky_px, weighted, weights, *(a[start : start + chunk] for a in poses))
+        for start in range(0, m, chunk)
+    ]
     return PoseScores(
         torch.cat([p.log_likelihood for p in parts]),
         torch.cat([p.gradient for p in parts]),
@@ -160,7 +157,7 @@ def _interpolate(
     volume: Complex[Tensor, "z y x"], points: Float[Tensor, "m p 3"]
 ) -> tuple[Complex[Tensor, "m p"], Complex[Tensor, "m p 3"]]:
     """Trilinear interpolation of a Friedel-symmetric half volume at (x, y, z), with its gradient."""
-    centre = (volume.shape[0] - 1) // 2
+    centre = volume.shape[0] // 2
     mirrored = points[..., 0] < 0
     q = torch.where(mirrored[..., None], -points, points)
     low = torch.floor(q)

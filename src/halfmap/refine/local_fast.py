@@ -34,11 +34,11 @@ def derivatives(
     """Fill ``score [m]``, ``gradient [m, 5]`` and ``information [m, 5, 5]`` for ``m`` poses.
 
     ``volume [z, y, x]`` complex64 holds frequencies ``z - c``, ``y - c``, ``x`` with
-    ``c = (shape[0] - 1) // 2``, in units of ``1 / scale`` pixels of the list ``kx, ky``.
+    ``c = shape[0] // 2``, in units of ``1 / scale`` pixels of the list ``kx, ky``.
     Pose ``j`` belongs to row ``image[j]`` of ``weighted`` and ``weights`` and uses the first
     ``n_pixels[j]`` pixels. Shifts are fractions of the box.
     """
-    centre = (volume.shape[0] - 1) // 2
+    centre = volume.shape[0] // 2
     reach = 0
     for p in range(kx.size):
         reach = max(reach, abs(kx[p]), abs(ky[p]))
@@ -77,8 +77,8 @@ def derivatives(
                 y = -y
                 z = -z
             ix = int(x)
-            iy = int(math.floor(y))
-            iz = int(math.floor(z))
+            iy = math.floor(y)
+            iz = math.floor(z)
             dx = x - np.float32(ix)
             dy = y - np.float32(iy)
             dz = z - np.float32(iz)
