@@ -14,7 +14,7 @@ from cyclopts import Group, Parameter
 from halfmap.cli.inputs import resolve_inputs
 from halfmap.exec.runner import run_job
 from halfmap.exec.screen import screen_for
-from halfmap.jobs.declared import Declared, declared, validated
+from halfmap.jobs.declared import Declared, declared, default_text, validated
 from halfmap.jobs.environment import available_cores
 from halfmap.jobs.record import JobRecord
 from halfmap.jobs.run_options import RunOptions
@@ -34,8 +34,8 @@ def step_command(step: Step) -> Callable[..., JobRecord]:
     """Make the function behind ``halfmap STEP INPUT... --option value --out DIR``."""
 
     def command(*inputs: str, **values: Any) -> JobRecord:
-        options = validated(step.options, {name: values[name] for name in step.options.model_fields})
-        run: RunOptions = validated(RunOptions, {name: values[name] for name in RunOptions.model_fields})
+        options = validated(step.options, {n: values[n] for n in step.options.model_fields if n in values})
+        run: RunOptions = validated(RunOptions, {n: values[n] for n in RunOptions.model_fields if n in values})
         return run_step(step, inputs, options, run)
 
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -117,12 +117,14 @@ def option_parameters(model: type[Options], group: str) -> list[inspect.Paramete
 
 def _parameter(option: Declared, group: str) -> inspect.Parameter:
     unit = f" [{option.unit}]" if option.unit else ""
-    allowed = f" ({option.range})" if option.range and not option.choices else ""
+    hidden = option.choices or "pattern" in option.bounds
+    allowed = f" ({option.range})" if option.range and not hidden else ""
+    shown_default = default_text(option)
     shown = Parameter(
         name=option.flag,
         help=f"{option.help.rstrip('.')}{unit}{allowed}.",
         group=GROUPS["advanced" if option.advanced and group == "options" else group],
-        show_default=option.default is not None,
+        show_default=(lambda value: shown_default) if shown_default else False,
         negative=None if _is_bool(option) else (),
         consume_multiple=True,
     )
@@ -142,7 +144,7 @@ def step_help(step: Step) -> str:
     """Help of a step: summary, outputs, failures, example, citations."""
     parts = [step.summary]
     if step.outputs:
-        parts.append("Writes: " + "; ".join(f"{port.file} ({port.help})" for port in step.outputs) + ".")
+        parts.append("Writes: " + "; ".join(f"{port.file} ({port.help.rstrip('.')})" for port in step.outputs) + ".")
     if step.example:
         parts.append(f"Example: {step.example}")
     if step.citations:

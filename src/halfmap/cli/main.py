@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any, Final
 
-from cyclopts import App
+from cyclopts import App, Group
 from cyclopts.exceptions import CycloptsError
 
 from halfmap import __version__
@@ -15,8 +16,11 @@ from halfmap.errors import HalfmapError
 from halfmap.exec.runner import InterruptedJobError
 from halfmap.jobs.declared import BadOptionError
 from halfmap.jobs.registry import BrokenStep, entries, get_step, load
+from halfmap.project.pipeline import CHAIN
 
 SUMMARY = "Cryo-EM from raw movies to a density map that can be trusted."
+STEPS: Final = Group("Steps", sort_key=0)
+VERBS_GROUP: Final = Group("Sessions, projects, installation", sort_key=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -72,6 +76,7 @@ def app_for(words: Sequence[str]) -> App:
     for verb, register in VERBS.items():
         if not command or command[0] == verb:
             register(app)
+            app[verb].group = VERBS_GROUP
     return app
 
 
@@ -85,25 +90,30 @@ def _add_step(app: App, words: tuple[str, ...], name: str) -> None:
     parent = app
     for word in words[:-1]:
         parent = _sub_app(parent, word)
-    parent.command(step_command(step), name=words[-1], help=None)
+    parent.command(step_command(step), name=words[-1], **(_place(name) if parent is app else {}))
+
+
+def _place(name: str) -> dict[str, Any]:
+    """Group and rank of a command in the help: steps in the order in which data flow, others after them."""
+    return {"group": STEPS, "sort_key": CHAIN.index(name) if name in CHAIN else len(CHAIN)}
 
 
 def _sub_app(app: App, word: str) -> App:
     try:
         return app[word]
     except KeyError:
-        child = App(name=word, help=f"See halfmap {word} --help.", help_format="plaintext")
+        members = [name.partition(" ")[2] for name in entries() if name.startswith(f"{word} ")]
+        child = App(name=word, help=f"One of: {', '.join(members)}.", help_format="plaintext", **_place(word))
         app.command(child)
         return child
 
 
 def _command_part(words: Sequence[str]) -> str:
-    name: list[str] = []
-    for word in words[:2]:
-        if word.startswith("-") or " ".join([*name, word]) not in entries():
-            break
-        name.append(word)
-    return " ".join(name)
+    """The words of the command, without what is given to it."""
+    command = [word for word in words[:2] if not word.startswith("-")]
+    if len(command) == 2 and " ".join(command) not in entries() and command[0] != "project":
+        command.pop()
+    return " ".join(command)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,21 @@ def _register_doctor(app: App) -> None:
     app.command(doctor)
 
 
+def _register_run(app: App) -> None:
+    from halfmap.cli import run
+
+    run.register(app)
+
+
+def _register_project(app: App) -> None:
+    from halfmap.cli import project
+
+    project.register(app)
+
+
 VERBS: Final[dict[str, Callable[[App], None]]] = {
+    "run": _register_run,
+    "project": _register_project,
     "steps": _register_steps,
     "schema": _register_schema,
     "doctor": _register_doctor,

@@ -26,7 +26,7 @@ from halfmap.jobs import checkpoint, items
 from halfmap.jobs.atomic import write_text_atomic
 from halfmap.jobs.environment import cpu_seconds, environment, peak_device_memory_GB, peak_memory_GB
 from halfmap.jobs.hashing import content_hashes
-from halfmap.jobs.lock import LOCK_FILE, folder_lock
+from halfmap.jobs.lock import folder_lock
 from halfmap.jobs.record import RECORD_FILE, FailureRecord, FileRecord, JobRecord, Run, differences, job_key
 from halfmap.jobs.run_options import RunOptions
 from halfmap.jobs.state import Event, advance

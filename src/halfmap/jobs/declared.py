@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -128,10 +128,24 @@ def validated(model: type[Options], values: Mapping[str, Any], *, source: str = 
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        by_field = {option.field: option for option in declared(model)}
-        messages = [_message(problem, by_field, source) for problem in error.errors(include_url=False)]
-        where = f"{source}: " if source else ""
-        raise BadOptionError(where + " ".join(dict.fromkeys(messages)), remedy="") from None
+        _raise(model, error.errors(include_url=False), source)
+
+
+def check_given(model: type[Options], values: Mapping[str, Any], *, source: str) -> None:
+    """Raise an error for values that cannot be, and none for required ones that are still to come."""
+    try:
+        model.model_validate(dict(values))
+    except ValidationError as error:
+        problems = [problem for problem in error.errors(include_url=False) if problem["type"] != "missing"]
+        if problems:
+            _raise(model, problems, source)
+
+
+def _raise(model: type[Options], problems: Sequence[Any], source: str) -> NoReturn:
+    by_field = {option.field: option for option in declared(model)}
+    messages = [_message(problem, by_field, source) for problem in problems]
+    where = f"{source}: " if source else ""
+    raise BadOptionError(where + " ".join(dict.fromkeys(messages))) from None
 
 
 def _message(problem: Any, by_field: Mapping[str, Declared], source: str) -> str:

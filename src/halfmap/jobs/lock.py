@@ -61,7 +61,7 @@ def _try_lock(handle: int) -> bool:
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path, *, name: str = LOCK_FILE) -> Iterator[None]:
     """Hold the lock of a folder while the block lasts; the system frees it however the process ends.
 
     Raises
@@ -70,7 +70,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
         Naming the owner, if another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
+    handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if not _try_lock(handle):
             owner = _describe(os.pread(handle, 4096, 0).decode("utf-8", "replace"))

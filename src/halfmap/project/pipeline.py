@@ -1,0 +1,204 @@
+"""From movies (or micrographs, or particles) to a map: the steps of a session, one job folder each."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from halfmap.errors import HalfmapError
+from halfmap.exec.runner import run_job
+from halfmap.exec.screen import Screen, clock
+from halfmap.jobs.atomic import atomic_path, write_text_atomic
+from halfmap.jobs.lock import folder_lock
+from halfmap.jobs.record import RECORD_FILE, JobRecord
+from halfmap.jobs.run_options import RunOptions
+from halfmap.jobs.step import Port, Step
+from halfmap.options import Options
+from halfmap.project.plan import PLAN_FILE, STARTS, Plan, options_for, plan_text
+
+CHAIN: Final = (
+    "motion", "ctf", "pick", "extract", "class2d", "select", "abinitio", "refine", "mask", "postprocess", "report",
+)  # fmt: skip
+SUMMARY_FILE: Final = "summary.json"
+RESULTS: Final = ("map.mrc", "half1.mrc", "half2.mrc", "mask.mrc", "particles.star", "fsc.star", "report.html")
+"""Files that stand in the session's folder at the end, from the last job that wrote one of that name."""
+PARTICLES_PER_CLASS: Final = 100
+CLASSES: Final = (8, 50)
+
+CommandOf = Callable[[Step, Sequence[str], Options, RunOptions], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the session that has been done."""
+
+    step: Step
+    folder: Path
+    record: JobRecord
+
+
+def chain_of(plan: Plan, steps: Mapping[str, Step]) -> list[Step]:
+    """The steps that this plan needs, in order."""
+    absent = [name for name in CHAIN if name not in steps]
+    if absent:
+        raise HalfmapError(f"the steps {', '.join(absent)} are not installed.", remedy="See halfmap doctor.")
+    names = list(CHAIN[CHAIN.index(STARTS[plan.start()[0]]) :])
+    if plan.session.reference is not None:
+        names.remove("abinitio")
+    return [steps[name] for name in names]
+
+
+class Session:
+    """One run of the chain in a folder; run again, it goes on where it was."""
+
+    def __init__(
+        self, plan: Plan, chain: Sequence[Step], first_inputs: Sequence[Path], run: RunOptions, screen: Screen,
+        command_of: CommandOf,
+    ) -> None:  # fmt: skip
+        self.plan, self.chain, self.run, self.screen, self.command_of = plan, chain, run, screen, command_of
+        self.stages: list[Stage] = []
+        self.derived: dict[str, Any] = {}
+        self.available: dict[str, list[Path]] = {chain[0].inputs[0].kind: list(first_inputs)}
+
+    def execute(self) -> list[Stage]:
+        """Do every step, then leave results, plan and summary in the session's folder.
+
+        Raises
+        ------
+        HalfmapError
+            Whatever ends a step; the session goes on from there when it is run again.
+        """
+        folder = self.run.out
+        with folder_lock(folder):
+            write_text_atomic(folder / PLAN_FILE, plan_text(self.plan, self.chain))
+            for number, step in enumerate(self.chain, start=1):
+                self._say_choices(step)
+                self._stage(step, folder / f"{number:02d}_{step.name}")
+            _copy_results(self.stages, folder)
+            write_text_atomic(folder / SUMMARY_FILE, json.dumps(summary(self.stages), indent=1) + "\n")
+        return self.stages
+
+    def _stage(self, step: Step, folder: Path) -> None:
+        inputs = {port.name: self._input(step, port) for port in step.inputs}
+        inputs = {name: paths for name, paths in inputs.items() if paths}
+        derived = self._wired(step)
+        options = options_for(step, self.plan, derived, first=step is self.chain[0])
+        run = self.run.model_copy(update={"out": folder})
+        self.screen.say(f"== {step.name} in {folder}")
+        given = [str(path) for paths in inputs.values() for path in paths]
+        command = self.command_of(step, given, options, run)
+        try:
+            record = run_job(step, inputs, options, run, command=command, screen=self.screen)
+        except HalfmapError as error:
+            if error.code != "other-job":
+                raise
+            self._set_aside(folder, error.message)
+            record = run_job(step, inputs, options, run, command=command, screen=self.screen)
+        self.stages.append(Stage(step, folder, record))
+        self._take_outputs(step, folder, record)
+
+    def _input(self, step: Step, port: Port) -> list[Path]:
+        """The newest file of the kind that the port takes; half-maps go to their ports in order."""
+        if port.kind == "job":
+            return [stage.folder / RECORD_FILE for stage in self.stages]
+        found = self.available.get(port.kind, [])
+        same = [other.name for other in step.inputs if other.kind == port.kind]
+        mine = found if port.many else found[same.index(port.name) :][:1]
+        if not mine and not port.optional:
+            raise HalfmapError(f"{step.name} needs {port.name} ({port.kind}), and no step before it gives that.")
+        return mine
+
+    def _wired(self, step: Step) -> dict[str, Any]:
+        """Options that earlier steps decide: diameter, classes, reference map, mask."""
+        derived = dict(self.derived)
+        if self.available.get("volume") and self.plan.session.reference is None:
+            derived["reference"] = self.available["volume"][0]
+        if self.available.get("mask"):
+            derived["mask"] = self.available["mask"][0]
+        return derived
+
+    def _take_outputs(self, step: Step, folder: Path, record: JobRecord) -> None:
+        written = {file.port for file in record.outputs}
+        kinds: dict[str, list[Path]] = {}
+        for port in step.outputs:
+            if port.name in written:
+                kinds.setdefault(port.kind, []).append(folder / port.file)
+        self.available |= kinds
+        if self.plan.session.diameter_A is None and record.figures.get("diameter_A"):
+            self.derived["diameter_A"] = float(record.figures["diameter_A"])
+
+    def _say_choices(self, step: Step) -> None:
+        """Decide what a person would have to, and say it with the reason."""
+        fields = step.options.model_fields
+        own = self.plan.steps.get(step.name, {})
+        if "classes" in fields and self.plan.session.classes is None and "classes" not in own and self.stages:
+            particles = int(self.stages[-1].record.figures.get("items_out", 0))
+            classes = min(max(particles // PARTICLES_PER_CLASS, CLASSES[0]), CLASSES[1])
+            self.derived["classes"] = classes
+            self.screen.say(f"{step.name}: {classes} classes, because there are {particles} particles")
+        if "diameter_A" in fields and "diameter_A" not in own and self.plan.session.diameter_A is None:
+            found = self.derived.get("diameter_A")
+            text = f"{found:.0f} Å, as estimated before" if found else "not given, it is left to the step"
+            self.screen.say(f"{step.name}: particle diameter {text}")
+        if "symmetry" in fields and "symmetry" not in own:
+            self.screen.say(f"{step.name}: symmetry {self.plan.session.symmetry}")
+
+    def _set_aside(self, folder: Path, reason: str) -> None:
+        """Move jobs of an earlier plan away: this one, and the later ones that depend on it."""
+        self.screen.say(reason)
+        later = [path for path in sorted(self.run.out.glob("[0-9][0-9]_*")) if path.name >= folder.name]
+        place = self.run.out / "superseded"
+        attempt = 1 + sum(1 for _ in place.glob("*")) if place.is_dir() else 1
+        for path in later:
+            with folder_lock(path):
+                target = place / str(attempt) / path.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, target)
+        names = ", ".join(path.name for path in later)
+        self.screen.say(f"the plan has changed: {names} moved to {place / str(attempt)}")
+
+
+def _copy_results(stages: Sequence[Stage], folder: Path) -> None:
+    for name in RESULTS:
+        sources = [stage.folder / name for stage in stages if (stage.folder / name).is_file()]
+        if sources:
+            with atomic_path(folder / name) as part:
+                shutil.copyfile(sources[-1], part)
+
+
+def summary(stages: Sequence[Stage]) -> list[dict[str, Any]]:
+    """Figures of every step, for programs."""
+    return [
+        {
+            "step": stage.step.name,
+            "folder": stage.folder.name,
+            "figures": stage.record.figures,
+            "passed_over": len(stage.record.failed_items),
+            "warnings": list(stage.record.warnings),
+            "cpu_s": round(sum(run.cpu_s or 0.0 for run in stage.record.runs), 1),
+        }
+        for stage in stages
+    ]
+
+
+def summary_lines(stages: Sequence[Stage]) -> list[str]:
+    """Counts of every step and the resolutions found, for people."""
+    lines = []
+    for stage in stages:
+        figures = stage.record.figures
+        counts = f"{figures.get('items_in', '')} -> {figures.get('items_out', '')}"
+        cpu = sum(run.cpu_s or 0.0 for run in stage.record.runs)
+        failed = f", {len(stage.record.failed_items)} passed over" if stage.record.failed_items else ""
+        found = [f"{name} {value:.2f}" for name, value in figures.items() if _is_resolution(name, value)]
+        lines.append(f"{stage.step.name:12} {counts:>18}{failed}  {clock(cpu)} of CPU  {', '.join(found)}".rstrip())
+    warnings = [f"{stage.step.name}: {text}" for stage in stages for text in stage.record.warnings]
+    return lines + [f"warning: {text}" for text in warnings]
+
+
+def _is_resolution(name: str, value: Any) -> bool:
+    return "resolution" in name and isinstance(value, int | float)
