@@ -35,7 +35,7 @@ def healpix_angles(order: int) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]
     ring = (face // 4 + 2) * n_side - ix - iy - 1
     in_ring = torch.where(ring < n_side, ring, torch.where(ring > 3 * n_side, 4 * n_side - ring, n_side))
     cap = in_ring.double() ** 2 / (3.0 * n_side**2)
-    belt = (2 * n_side - ring) * (2.0 / (3.0 * n_side))
+    belt = (2 * n_side - ring).double() * (2.0 / (3.0 * n_side))
     z = torch.where(ring < n_side, 1.0 - cap, torch.where(ring > 3 * n_side, cap - 1.0, belt))
     column = (2 * (face % 4) + torch.where((face // 4) == 1, 0, 1)) * in_ring + ix - iy
     rot = torch.remainder(column.double() * (math.pi / 4.0) / in_ring, 2.0 * math.pi)
