@@ -1,0 +1,1 @@
+"""Defocus, astigmatism and quality of a micrograph from its power spectrum."""

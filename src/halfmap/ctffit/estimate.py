@@ -1,0 +1,130 @@
+"""The CTF of a micrograph from its spectrum: search, refinement, and how far to believe it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from halfmap.ctffit.fit import RingFit, RingModel, refine
+from halfmap.ctffit.model import Microscope
+from halfmap.ctffit.quality import Curve, equal_phase_curve, fit_resolution_A
+from halfmap.ctffit.search import Candidate, SearchRange, find_candidates
+from halfmap.ctffit.spectrum import Spectrum, rings_of
+from halfmap.typing import FloatArray
+
+N_CANDIDATES: Final = 5
+N_REFINED: Final = 3
+WORTH_REFINING: Final = 0.4
+"""Candidates whose score is below this share of the best one's are listed, not refined."""
+PHASE_SHIFTS_RAD: Final = tuple(math.pi * i / 18 for i in range(18))
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Range of resolution, defocus and phase shift."""
+
+    min_resolution_A: float = 30.0
+    max_resolution_A: float = 4.0
+    min_defocus_A: float = 3000.0
+    max_defocus_A: float = 50000.0
+    max_astigmatism_A: float = 2000.0
+    phase_shift: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class CtfEstimate:
+    """A CTF in the form of ADR-0001, with errors, quality, and the alternatives."""
+
+    defocus_u_A: float
+    defocus_v_A: float
+    defocus_angle_rad: float
+    """From x towards y, in (-π/2, π/2]."""
+    phase_shift_rad: float
+    defocus_error_A: float
+    """Standard error of the mean defocus, from noise alone."""
+    astigmatism_error_A: float
+    """Standard error of ``defocus_u - defocus_v``."""
+    phase_shift_error_rad: float
+    figure_of_merit: float
+    """Correlation of spectrum and rings over the pixels of the fit (see ``ctffit.fit``)."""
+    fit_resolution_A: float
+    curve: Curve
+    candidates: tuple[Candidate, ...]
+    picture: FloatArray
+    """``[box, box]`` centred: spectrum on the left, fit on the right."""
+
+
+def estimate_ctf(spectrum: Spectrum, microscope: Microscope, settings: FitSettings) -> CtfEstimate:
+    """Find defocus, astigmatism and, if wanted, phase shift of a micrograph.
+
+    All defoci, astigmatisms and phase shifts within the limits are tried on a polar picture of
+    the spectrum (``ctffit.search``); the best candidates are refined on its pixels
+    (``ctffit.fit``) and the one that leaves least is taken. Nothing is refused for lack of
+    signal: the figure of merit and the fit resolution tell.
+
+    Raises
+    ------
+    HalfmapError
+        If the resolution range holds too few pixels.
+    """
+    rings = rings_of(spectrum, settings.min_resolution_A, settings.max_resolution_A)
+    limits = SearchRange(
+        settings.min_defocus_A,
+        settings.max_defocus_A,
+        settings.max_astigmatism_A,
+        PHASE_SHIFTS_RAD if settings.phase_shift else (0.0,),
+    )
+    candidates = find_candidates(rings, microscope, limits, N_CANDIDATES)
+    threshold = WORTH_REFINING * candidates[0].score
+    worth = [c for c in candidates[:N_REFINED] if c.score >= threshold]
+    fits = [refine(rings, microscope, c, fit_phase_shift=settings.phase_shift) for c in worth or candidates[:1]]
+    best = min(fits, key=lambda fit: fit.cost)
+    whole = rings_of(spectrum, settings.min_resolution_A, 0.0)
+    curve = equal_phase_curve(whole, microscope, best.parameters)
+    u, v, angle = defocus_of(best.parameters)
+    error = np.sqrt(np.diag(best.covariance))
+    return CtfEstimate(
+        defocus_u_A=u,
+        defocus_v_A=v,
+        defocus_angle_rad=angle,
+        phase_shift_rad=float(best.parameters[3] % math.pi),
+        defocus_error_A=float(error[0]),
+        astigmatism_error_A=float(2.0 * math.hypot(error[1], error[2]) / math.sqrt(2.0)),
+        phase_shift_error_rad=float(error[3]),
+        figure_of_merit=max(best.correlation, 0.0),
+        fit_resolution_A=fit_resolution_A(curve),
+        curve=curve,
+        candidates=tuple(candidates),
+        picture=_picture(spectrum, microscope, best, settings),
+    )
+
+
+def defocus_of(parameters: FloatArray) -> tuple[float, float, float]:
+    """``defocus_u >= defocus_v`` and the direction of u, from mean and astigmatism vector.
+
+    >>> [round(x, 3) for x in defocus_of(np.array([10000.0, 0.0, 100.0, 0.0]))]
+    [10100.0, 9900.0, 0.785]
+    """
+    half = math.hypot(parameters[1], parameters[2])
+    angle = 0.5 * math.atan2(parameters[2], parameters[1])
+    return float(parameters[0] + half), float(parameters[0] - half), angle
+
+
+def _picture(spectrum: Spectrum, microscope: Microscope, fit: RingFit, settings: FitSettings) -> FloatArray:
+    """Spectrum above its baseline (left half) beside the rings of the fit (right half), both about -1 to 1."""
+    rings = rings_of(spectrum, settings.min_resolution_A, 0.0)
+    box, half = rings.on_grid.shape
+    model, _ = RingModel(rings, microscope, float(fit.parameters[0])).rings_and_slope(fit.parameters)
+    left, right = np.zeros((2, box, half), np.float32)
+    left[rings.on_grid] = rings.value / (2.0 * rings.value.std() + 1e-12)
+    right[rings.on_grid] = model
+    left, right = np.fft.fftshift(left, axes=0), np.fft.fftshift(right, axes=0)
+    picture = np.zeros((box, box), np.float32)
+    # The left half of the plane holds the conjugates: (-fy, -fx) for every (fy, fx).
+    mirrored = np.roll(left[::-1], 1 - box % 2, axis=0)[:, ::-1]
+    picture[:, : box // 2] = mirrored[:, -1 - box // 2 : -1]
+    picture[:, box // 2 :] = right[:, : box - box // 2]
+    return picture
