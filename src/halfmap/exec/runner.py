@@ -27,13 +27,22 @@ from halfmap.jobs.atomic import write_text_atomic
 from halfmap.jobs.environment import cpu_seconds, environment, peak_device_memory_GB, peak_memory_GB
 from halfmap.jobs.hashing import content_hashes
 from halfmap.jobs.lock import folder_lock
-from halfmap.jobs.record import RECORD_FILE, FailureRecord, FileRecord, JobRecord, Run, differences, job_key
+from halfmap.jobs.record import (
+    RECORD_FILE,
+    FailureRecord,
+    FileRecord,
+    ItemFailure,
+    JobRecord,
+    Run,
+    differences,
+    job_key,
+)
 from halfmap.jobs.run_options import RunOptions
 from halfmap.jobs.state import Event, advance
 from halfmap.jobs.step import Step
 from halfmap.options import Options
 
-FAILURES_FILE = "failures.json"
+FAILURES_FILES = ("failures.json", "failures.star")
 UNFINISHED_FILES = (".part-*", ".writing-*")
 """What killed processes leave behind (jobs/atomic.py, io/files.py)."""
 
@@ -94,9 +103,7 @@ def _refuse_foreign_folder(out: Path) -> None:
         raise HalfmapError(f"{out} is a file.", remedy="Give --out the name of a folder.")
     if not out.is_dir() or (out / RECORD_FILE).exists():
         return
-    others = sorted(
-        path.name for path in out.iterdir() if path.name != LOCK_FILE and not path.name.startswith(".part-")
-    )
+    others = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
     if others:
         raise HalfmapError(
             f"{out} holds other files ({', '.join(others[:3])}) and no job.", remedy="Give --out a new or empty folder."
@@ -241,10 +248,10 @@ class _Attempt:
             "state": advance(self.record.state, event),
             "runs": (*self.record.runs[:-1], last),
             "warnings": tuple(self.job.warnings),
-            "failed_items": tuple(self.job.failed_items),
+            "failed_items": tuple(sorted(self.job.failed_items, key=lambda failure: (failure.label, failure.item))),
         }
         final = self.record.model_copy(update=changes)
-        _write_failures(self.job, final)
+        _write_failures(self.job.folder, final.failed_items)
         final.save(self.job.folder)
         return final
 
@@ -259,13 +266,19 @@ def _outputs(job: RunningJob) -> tuple[FileRecord, ...]:
     return file_records(files, {}, root=job.folder)
 
 
-def _write_failures(job: RunningJob, record: JobRecord) -> None:
-    path = job.folder / FAILURES_FILE
-    if not record.failed_items:
-        path.unlink(missing_ok=True)
+def _write_failures(folder: Path, failed: Sequence[ItemFailure]) -> None:
+    """List what was passed over for people and programs (JSON) and for STAR readers."""
+    paths = [folder / name for name in FAILURES_FILES]
+    if not failed:
+        for path in paths:
+            path.unlink(missing_ok=True)
         return
-    rows = [failure.model_dump() for failure in record.failed_items]
-    write_text_atomic(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    from halfmap.io.star import write_star
+
+    rows = [failure.model_dump() for failure in failed]
+    write_text_atomic(paths[0], json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    columns = {f"rlnHalfmapFailure{name.title()}": [row[name] for row in rows] for name in rows[0]}
+    write_star(paths[1], {"failures": columns})
 
 
 def _drop_intermediates(folder: Path) -> None:
