@@ -10,18 +10,18 @@ from halfmap.errors import HalfmapError
 from halfmap.fourier.shells import shell_index_2d, shell_index_3d, shell_sums
 
 
-def fsc(a: Float[Tensor, "z y x"], b: Float[Tensor, "z y x"]) -> Float[Tensor, " shells"]:
+def fsc(a: Float[Tensor, "z y x"], b: Float[Tensor, "_ _ _"]) -> Float[Tensor, " shells"]:
     """Fourier shell correlation of two volumes, shells 0 to Nyquist, float64; 0 where a volume is empty."""
     return correlation_of_transforms(torch.fft.rfftn(a), torch.fft.rfftn(b))
 
 
-def frc(a: Float[Tensor, "y x"], b: Float[Tensor, "y x"]) -> Float[Tensor, " shells"]:
+def frc(a: Float[Tensor, "y x"], b: Float[Tensor, "_ _"]) -> Float[Tensor, " shells"]:
     """Fourier ring correlation of two images, rings 0 to Nyquist, float64; 0 where an image is empty."""
     return correlation_of_transforms(torch.fft.rfft2(a), torch.fft.rfft2(b))
 
 
 def correlation_of_transforms(
-    a_ft: Complex[Tensor, "*volume x_half"], b_ft: Complex[Tensor, "*volume x_half"]
+    a_ft: Complex[Tensor, "*volume x_half"], b_ft: Complex[Tensor, ...]
 ) -> Float[Tensor, " shells"]:
     """FSC or FRC of two transforms in the half layout (both with the same origin)."""
     if a_ft.shape != b_ft.shape:

@@ -41,7 +41,7 @@ def shell_sums(values: list[Tensor], shell: Tensor) -> list[Float[Tensor, " shel
     return sums
 
 
-def shell_mean(values: Float[Tensor, "*volume"], shell: Int[Tensor, "*volume"]) -> Float[Tensor, " shells"]:
+def shell_mean(values: Float[Tensor, ...], shell: Int[Tensor, ...]) -> Float[Tensor, " shells"]:
     """Mean of a real array of the half layout over each shell from 0 to Nyquist (float64)."""
     if values.shape != shell.shape:
         raise HalfmapError(f"values {tuple(values.shape)} and shells {tuple(shell.shape)} differ in shape")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from halfmap.typing import FloatArray
+from halfmap.typing import Array
 
-RealLike = Tensor | FloatArray | Sequence[float] | float
+RealLike = Tensor | Array | Sequence[Any] | float | int
 """What angles and vectors may be given as; results are float64 tensors on the device of the input."""
 
 
