@@ -15,7 +15,7 @@ from halfmap.typing import Array, FloatArray
 
 MovieKind = Literal["ordinary", "empty", "drifting", "crystalline", "carbon", "truncated"]
 
-STILL_FRACTION: Final = 0.1
+STILL_FRACTION: Final = 0.3
 """Share of the ice's contrast that survives an exposure; the rest blurs as the beam moves the water
 (McMullan, Vinothkumar & Henderson 2015, Ultramicroscopy 158, 26)."""
 _CARBON_STRENGTH: Final = 12.0
@@ -61,7 +61,7 @@ def _radius_per_A(shape: tuple[int, int], pixel_size_A: float) -> FloatArray:
 
 def _blob(x: FloatArray, y: FloatArray, generator: np.random.Generator) -> FloatArray:
     """Thickness in Å of an ice crystal of irregular outline somewhere on the field."""
-    radius = generator.uniform(100.0, 260.0)
+    radius = generator.uniform(60.0, 180.0)
     centre = generator.uniform(-0.5, 0.5, 2) * np.array([np.ptp(x), np.ptp(y)])
     dx, dy = x - centre[0], y - centre[1]
     angle = np.arctan2(dy, dx)
@@ -71,7 +71,7 @@ def _blob(x: FloatArray, y: FloatArray, generator: np.random.Generator) -> Float
             radius * generator.uniform(0.0, 0.4 / order) * np.cos(order * (angle - generator.uniform(0.0, 2.0 * np.pi)))
         )
     inside = 1.0 / (1.0 + np.exp(np.clip((np.hypot(dx, dy) - outline) / 4.0, -40.0, 40.0)))
-    thickness: FloatArray = (inside * generator.uniform(800.0, 2500.0)).astype(np.float32)
+    thickness: FloatArray = (inside * generator.uniform(300.0, 1500.0)).astype(np.float32)
     return thickness
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from halfmap.data.records import Volume
 from halfmap.errors import HalfmapError
+from halfmap.io.model import read_model
 from halfmap.io.mrc import write_volume
 from halfmap.simulate.atoms import Atoms
 from halfmap.simulate.form_factors import ICE_POTENTIAL_V
@@ -25,15 +26,27 @@ def load_model(options: ModelOptions) -> tuple[Sequence[Atoms], str]:
     The symmetry of a model from a file is not known: it counts as C1.
     """
     if options.model_file is not None:
-        return [read_model(options.model_file)], "C1"
+        return [read_atoms(options.model_file)], "C1"
     if options.model == "cage":
         return [cage()], "O"
     return [asymmetric(1), asymmetric(2)], "C1"
 
 
-def read_model(path: Path) -> Atoms:
-    """Atoms of the first model of a PDB or mmCIF file, moved to their centre of mass."""
-    raise NotImplementedError
+def read_atoms(path: Path) -> Atoms:
+    """Atoms of the first model of a PDB or mmCIF file, moved to their centre of mass.
+
+    Raises
+    ------
+    BadInputError
+        If the file is no such file or holds no atoms of known elements.
+    """
+    model = read_model(path)
+    known = model.atomic_number > 0
+    if not known.any():
+        raise BadInputError(path, "elements", found="unknown", expected="known", remedy="Give a complete model.")
+    return Atoms(
+        model.element[known], model.xyz_A[known], model.bfactor_A2[known], model.occupancy[known]
+    ).centred()
 
 
 def used_conformations(conformations: Sequence[Atoms], class_weights: Sequence[float]) -> Sequence[Atoms]:

@@ -15,10 +15,10 @@ from halfmap.simulate.atoms import Atoms
 from halfmap.simulate.form_factors import potential_transform
 from halfmap.typing import Array, FloatArray
 
-_OVERSAMPLING: Final = 1.5
-_SPREAD: Final = 0.9
-"""Standard deviation of the spreading Gaussian in output voxels: aliases are then below 1e-5."""
-_CUTOFF_SIGMAS: Final = 4.8
+_OVERSAMPLING: Final = 1.75
+_SPREAD: Final = 0.65
+"""Standard deviation of the spreading Gaussian in output voxels: aliases and rounding are then below 1e-4 up to the corners."""
+_CUTOFF_SIGMAS: Final = 5.2
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
