@@ -13,6 +13,7 @@ from halfmap.fourier.pixels import pixel_list
 from halfmap.fourier.slices import empty_volume_ft, finish_volume, prepare_volume
 from halfmap.fourier.transform import centred_irfft2, centred_rfft2
 from halfmap.geometry.rotations import in_plane, matrix_from_euler, random_rotations
+from halfmap.geometry.symmetry import point_group
 
 IMPLEMENTATIONS = {"torch": slices, "numba": slices_fast}
 CENTRES = torch.tensor([[4.0, 0.0, 0.0], [0.0, -5.0, 2.0], [-2.0, 3.0, -4.5]], dtype=torch.float64)  # x, y, z
@@ -153,6 +154,22 @@ def test_opposite_views_are_mirror_images():
     image = centred_irfft2(slicing.extract_slices(volume_ft, rot, 17, 8.0), 17)
     mirrored = centred_irfft2(slicing.extract_slices(volume_ft, flipped, 17, 8.0), 17)
     torch.testing.assert_close(mirrored, image.flip(-2), atol=1e-9, rtol=0)
+
+
+def test_a_symmetric_map_looks_the_same_from_equivalent_poses():
+    """A and A·S show the same image of a map that S leaves unchanged, here a C4 ring of blobs."""
+    n = 32
+    axis = torch.arange(n, dtype=torch.float64) - N // 2
+    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+    ring = torch.zeros(n, n, n, dtype=torch.float64)
+    for centre in point_group("C4") @ torch.tensor([6.0, 2.0, 3.0], dtype=torch.float64):
+        a, b, c = centre.tolist()
+        ring += torch.exp(-((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2) / 8.0)
+    pose = matrix_from_euler(0.3, 1.1, -0.4)
+    equivalent = pose @ point_group("C4")
+    seen = centred_irfft2(extract_slices(prepare_volume(ring, 15.0), equivalent, n, 15.0), n)
+    assert (seen - seen[0]).norm() < 1e-6 * seen.norm()
+    assert (seen[0] - seen[0].mT).norm() > 0.1 * seen[0].norm()
 
 
 def test_slices_in_the_full_layout_are_transforms_of_real_images():
