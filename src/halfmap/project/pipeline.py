@@ -136,8 +136,8 @@ class Session:
         """Decide what a person would have to, and say it with the reason."""
         fields = step.options.model_fields
         own = self.plan.steps.get(step.name, {})
-        if "classes" in fields and self.plan.session.classes is None and "classes" not in own and self.stages:
-            particles = int(self.stages[-1].record.figures.get("items_out", 0))
+        if "classes" in fields and self.plan.session.classes is None and "classes" not in own:
+            particles = self._particles()
             classes = min(max(particles // PARTICLES_PER_CLASS, CLASSES[0]), CLASSES[1])
             self.derived["classes"] = classes
             self.screen.say(f"{step.name}: {classes} classes, because there are {particles} particles")
@@ -147,6 +147,11 @@ class Session:
             self.screen.say(f"{step.name}: particle diameter {text}")
         if "symmetry" in fields and "symmetry" not in own:
             self.screen.say(f"{step.name}: symmetry {self.plan.session.symmetry}")
+
+    def _particles(self) -> int:
+        from halfmap.io.relion import read_image_set
+
+        return len(read_image_set(self.available["particles"][0], "particles"))
 
     def _set_aside(self, folder: Path, reason: str) -> None:
         """Move jobs of an earlier plan away: this one, and the later ones that depend on it."""

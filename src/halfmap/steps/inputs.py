@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from halfmap.errors import BadInputError, HalfmapError
 from halfmap.optics.options import OpticsOptions
@@ -63,16 +63,16 @@ def _bare_files(paths: Sequence[Path], kind: Kind, optics: OpticsOptions) -> Ima
         raise BadInputError(paths[0], "format", found=paths[0].suffix, expected=f"a STAR file of {kind}",
                             remedy="Give the particles.star of an earlier step or of RELION.")  # fmt: skip
     stated = _stated_pixel_size_A(paths, kind, optics)
-    groups = {"optics_group": [1], "optics_group_name": ["opticsGroup1"]}
+    groups: dict[str, Any] = {"optics_group": [1], "optics_group_name": ["opticsGroup1"]}
     if stated is not None:
         groups[PIXEL_SIZE_COLUMN[kind]] = [stated]
-    rows = {NAME_COLUMN[kind]: [str(path) for path in paths], "optics_group": [1] * len(paths)}
+    rows: dict[str, Any] = {NAME_COLUMN[kind]: [str(path) for path in paths], "optics_group": [1] * len(paths)}
     return ImageSet(kind, Table(rows), Table(groups))
 
 
 def _stated_pixel_size_A(paths: Sequence[Path], kind: Kind, optics: OpticsOptions) -> float | None:
-    """Pixel size in the header of the first file that opens; 1.0 is what writers put for unknown."""
-    for path in paths:
+    """Pixel size in the header of the first file that opens (of three); 1.0 is what writers put for unknown."""
+    for path in paths[:3]:
         try:
             stated = _opened_pixel_size_A(path, kind, optics)
         except HalfmapError:
@@ -86,7 +86,8 @@ def _opened_pixel_size_A(path: Path, kind: Kind, optics: OpticsOptions) -> float
     if kind == "movies":
         from halfmap.io.movies import open_movie
 
-        return open_movie(path, dose_per_frame=optics.dose_per_frame_e_per_A2).pixel_size_A
+        dose, pixel = optics.dose_per_frame_e_per_A2, optics.pixel_size_A
+        return open_movie(path, dose_per_frame=dose, pixel_size_A=pixel).pixel_size_A
     from halfmap.io.mrc import open_stack
 
     return open_stack(path).pixel_size_A
