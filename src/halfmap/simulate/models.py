@@ -44,9 +44,7 @@ def read_atoms(path: Path) -> Atoms:
     known = model.atomic_number > 0
     if not known.any():
         raise BadInputError(path, "elements", found="unknown", expected="known", remedy="Give a complete model.")
-    return Atoms(
-        model.element[known], model.xyz_A[known], model.bfactor_A2[known], model.occupancy[known]
-    ).centred()
+    return Atoms(model.element[known], model.xyz_A[known], model.bfactor_A2[known], model.occupancy[known]).centred()
 
 
 def used_conformations(conformations: Sequence[Atoms], class_weights: Sequence[float]) -> Sequence[Atoms]:

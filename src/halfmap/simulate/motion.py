@@ -80,7 +80,7 @@ def random_motion(
     local_A: float,
     generator: np.random.Generator,
 ) -> Motion:
-    """Draw a motion: half of the drift in the first few e/Å², half of it steady, and a little jitter.
+    """Draw a motion: most of the drift in the first few e/Å², some of it steady, and a little jitter.
 
     ``drift_A`` is the typical path over the movie, ``local_A`` the typical largest local displacement.
     """
@@ -88,7 +88,7 @@ def random_motion(
     total = edges[-1]
     early = (1.0 - np.exp(-edges / _EARLY_E_PER_A2)) / (1.0 - np.exp(-total / _EARLY_E_PER_A2))
     angles = generator.uniform(0.0, 2.0 * np.pi, 2)
-    lengths = drift_A * generator.uniform(0.3, 0.7, 2)
+    lengths = drift_A * generator.uniform((0.5, 0.1), (0.9, 0.4))
     directions = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     bend = generator.uniform(-1.0, 1.0) * np.array([-directions[1, 1], directions[1, 0]])
     steady = edges / total

@@ -1,4 +1,4 @@
-"""Atoms -> scattering potential on a grid, band-limited and exact to about 1e-5."""
+"""Atoms -> scattering potential on a grid, band-limited and exact to 1e-4."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from halfmap.typing import Array, FloatArray
 
 _OVERSAMPLING: Final = 1.75
 _SPREAD: Final = 0.65
-"""Standard deviation of the spreading Gaussian in output voxels: aliases and rounding are then below 1e-4 up to the corners."""
+"""Standard deviation of the spreading Gaussian in output voxels: aliases and rounding stay below 1e-4."""
 _CUTOFF_SIGMAS: Final = 5.2
 
 

@@ -13,12 +13,10 @@ from torch import Tensor
 from halfmap.data.records import Volume
 from halfmap.errors import HalfmapError
 from halfmap.fourier.grid import frequencies_2d
-from halfmap.fourier.slices import prepare_volume
-from halfmap.fourier.slicing import extract_slices
+from halfmap.fourier.pixels import pixel_list
 from halfmap.fourier.transform import centred_irfft2, centred_rfft2
 from halfmap.optics.ctf import ctf_2d
-
-_PADDING = 2.0
+from halfmap.simulate.slicing import central_slices, oversampled_transform
 
 
 class Optics(NamedTuple):
@@ -34,7 +32,7 @@ class Optics(NamedTuple):
 class Projector:
     """Projects the conformations of a model, all on one grid.
 
-    ``volumes`` have equal shape and pixel size; their Fourier transforms, padded twofold, are kept.
+    ``volumes`` have equal shape and pixel size; their oversampled Fourier transforms are kept.
     """
 
     def __init__(self, volumes: Sequence[Volume]) -> None:
@@ -44,9 +42,8 @@ class Projector:
                 raise HalfmapError("the conformations of a model must be given on one grid")
         self.pixel_size_A = first.pixel_size_A
         self.box_px = first.data.shape[0]
-        self._transforms = [
-            prepare_volume(torch.from_numpy(volume.data), self.box_px / 2, _PADDING) for volume in volumes
-        ]
+        self._pixels = pixel_list(self.box_px, self.box_px / 2)
+        self._transforms = [oversampled_transform(torch.from_numpy(volume.data)) for volume in volumes]
 
     def project(
         self, rot_img_from_map: Float[Tensor, "n 3 3"], class_number: Int[np.ndarray, " n"]
@@ -55,9 +52,7 @@ class Projector:
         images = torch.zeros(len(rot_img_from_map), self.box_px, self.box_px)
         for number in np.unique(class_number):
             chosen = torch.from_numpy(np.flatnonzero(class_number == number))
-            slices = extract_slices(
-                self._transforms[int(number) - 1], rot_img_from_map[chosen], self.box_px, self.box_px / 2, _PADDING
-            )
+            slices = central_slices(self._transforms[int(number) - 1], rot_img_from_map[chosen], self._pixels)
             images[chosen] = centred_irfft2(slices, self.box_px) * self.pixel_size_A
         return images
 
