@@ -19,6 +19,7 @@ N_CANDIDATES: Final = 5
 N_REFINED: Final = 3
 WORTH_REFINING: Final = 0.4
 """Candidates whose score is below this share of the best one's are listed, not refined."""
+ENOUGH_EVIDENCE: Final = 80.0
 PHASE_SHIFTS_RAD: Final = tuple(math.pi * i / 18 for i in range(18))
 
 
@@ -51,6 +52,9 @@ class CtfEstimate:
     figure_of_merit: float
     """Correlation of spectrum and rings over the pixels of the fit (see ``ctffit.fit``)."""
     fit_resolution_A: float
+    """Coarsest resolution of the fit where there is no evidence of rings."""
+    evidence: float
+    """χ² by which rings are better than none; below ``ENOUGH_EVIDENCE`` there may be none."""
     curve: Curve
     candidates: tuple[Candidate, ...]
     picture: FloatArray
@@ -95,7 +99,8 @@ def estimate_ctf(spectrum: Spectrum, microscope: Microscope, settings: FitSettin
         astigmatism_error_A=float(2.0 * math.hypot(error[1], error[2]) / math.sqrt(2.0)),
         phase_shift_error_rad=float(error[3]),
         figure_of_merit=max(best.correlation, 0.0),
-        fit_resolution_A=fit_resolution_A(curve),
+        fit_resolution_A=fit_resolution_A(curve) if best.evidence > ENOUGH_EVIDENCE else settings.min_resolution_A,
+        evidence=best.evidence,
         curve=curve,
         candidates=tuple(candidates),
         picture=_picture(spectrum, microscope, best, settings),

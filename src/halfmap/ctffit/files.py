@@ -56,6 +56,7 @@ def process_micrograph(files: MicrographFiles, *, device: str) -> dict[str, Any]
         "ctf_figure_of_merit": estimate.figure_of_merit,
         "ctf_fit_resolution_A": estimate.fit_resolution_A,
         "ctf_image_name": picture,
+        "evidence": estimate.evidence,
         "defocus_error_A": estimate.defocus_error_A,
         "astigmatism_error_A": estimate.astigmatism_error_A,
     }
@@ -95,6 +96,7 @@ def write_curve(path: PathLike, micrograph: Path, estimate: CtfEstimate) -> None
                 rlnPhaseShift=estimate.phase_shift_rad / DEG,
                 rlnCtfFigureOfMerit=estimate.figure_of_merit,
                 rlnCtfMaxResolution=estimate.fit_resolution_A,
+                halfmapEvidence=estimate.evidence,
                 halfmapDefocusError=estimate.defocus_error_A,
                 halfmapAstigmatismError=estimate.astigmatism_error_A,
                 halfmapPhaseShiftError=estimate.phase_shift_error_rad / DEG,

@@ -34,6 +34,8 @@ class RingFit:
     """Weighted sum of squared residuals."""
     correlation: float
     """Weighted correlation of spectrum and rings over all pixels, after the baseline."""
+    evidence: float
+    """By how much rings lower χ² against a baseline alone. Pure noise reaches about 50 after the search."""
 
 
 class RingModel:
@@ -51,7 +53,8 @@ class RingModel:
         lag = microscope.lag_A(squared, near_defocus_A)
         self.fade = fading(lag, rings.cos_2, rings.length_A).astype(np.float32)
         self._cos_2, self._sin_2 = rings.cos_2.astype(np.float32), rings.sin_2.astype(np.float32)
-        self.bases = radial_basis(rings.shell_frequency), radial_basis(rings.shell_frequency, N_ENVELOPE)
+        self.base = radial_basis(rings.shell_frequency)
+        self.env = radial_basis(rings.shell_frequency, N_ENVELOPE)
         self.root_weight = np.sqrt(rings.weight)
 
     def rings_and_slope(self, parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -65,9 +68,17 @@ class RingModel:
         """Weighted sums of pixels over shells."""
         return self.rings.weight * np.bincount(self.rings.shell, values, len(self.rings.shell_count))
 
+    def cost_without_rings(self) -> float:
+        """Weighted sum of squares that a smooth baseline alone leaves."""
+        rings = self.rings
+        root = np.sqrt(rings.weight * rings.shell_count)
+        mean = np.bincount(rings.shell, rings.value) / rings.shell_count
+        solution = np.linalg.lstsq(self.base * root[:, None], mean * root, rcond=None)[0]
+        return float(self.by_shell((rings.value - (self.base @ solution)[rings.shell]) ** 2).sum())
+
     def evaluate(self, parameters: FloatArray) -> _State:
         """Best offset and envelope for given parameters, and what is left."""
-        rings, (base, env) = self.rings, self.bases
+        rings, base, env = self.rings, self.base, self.env
         model, slope = self.rings_and_slope(parameters)
         m, mm = self.by_shell(model)[:, None], self.by_shell(model * model)[:, None]
         count = (rings.weight * rings.shell_count)[:, None]
@@ -125,7 +136,13 @@ def refine(rings: Rings, microscope: Microscope, start: Candidate, *, fit_phase_
         if 0 <= gained < SETTLED * variance or damping > 1e4:
             break
     return RingFit(
-        parameters, _covariance(state, free), state.envelope, state.offset, state.cost, _correlation(rings, state)
+        parameters=parameters,
+        covariance=_covariance(state, free),
+        envelope=state.envelope,
+        offset=state.offset,
+        cost=state.cost,
+        correlation=_correlation(rings, state),
+        evidence=(model.cost_without_rings() - state.cost) / (state.cost / len(rings.value)),
     )
 
 
@@ -143,4 +160,4 @@ def _correlation(rings: Rings, state: _State) -> float:
     data, model = rings.value - state.offset[rings.shell], state.rings
     data, model = data - np.average(data, weights=weight), model - np.average(model, weights=weight)
     both = (weight * data) @ data * ((weight * model) @ model)
-    return float((weight * data) @ model / np.sqrt(max(both, 1e-30)))
+    return float((weight * data) @ model / np.sqrt(max(float(both), 1e-30)))

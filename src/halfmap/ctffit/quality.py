@@ -9,7 +9,7 @@ import numpy as np
 
 from halfmap.ctffit.model import Microscope, fading
 from halfmap.ctffit.spectrum import Rings
-from halfmap.typing import FloatArray
+from halfmap.typing import Array, FloatArray
 from halfmap.units import A_PER_MM
 
 GOOD_CORRELATION: Final = 0.66
@@ -17,7 +17,7 @@ GOOD_CORRELATION: Final = 0.66
 LOST_CORRELATION: Final = 0.5
 """... and the fit ends where it agrees less than this (Rohou & Grigorieff 2015)."""
 WINDOW_PERIODS: Final = 1.5
-WINDOW_BINS: Final = 9
+WINDOW_BINS: Final = 13
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ def equal_phase_curve(rings: Rings, microscope: Microscope, parameters: FloatArr
     frequency = np.sqrt(same_phase_squared(rings.frequency_squared, defocus, mean, microscope))
     step = 1.0 / rings.length_A
     number = np.rint(frequency / step).astype(np.int64)
-    present, place = np.unique(number, return_inverse=True)
+    place = np.unique(number, return_inverse=True)[1]
     count = np.bincount(place)
     spectrum = np.bincount(place, rings.value) / count
     centre = np.bincount(place, frequency) / count
@@ -76,9 +76,9 @@ def same_phase_squared(squared: FloatArray, defocus_A: FloatArray, mean_A: float
 
 
 def windowed_correlation(
-    frequency: FloatArray, spectrum: FloatArray, fit: FloatArray, lag_A: FloatArray, count: FloatArray
+    frequency: FloatArray, spectrum: FloatArray, fit: FloatArray, lag_A: FloatArray, count: Array
 ) -> FloatArray:
-    """Correlation of two curves in a window around each point, at least 1.5 rings and 9 points wide."""
+    """Correlation of two curves in a window around each point, at least 1.5 rings and 13 points wide."""
     correlation = np.zeros_like(spectrum)
     for i, centre in enumerate(frequency):
         half = 0.5 * WINDOW_PERIODS / max(lag_A[i], 1e-6)
@@ -91,7 +91,7 @@ def windowed_correlation(
         a = spectrum[first:last] - np.average(spectrum[first:last], weights=weight)
         b = fit[first:last] - np.average(fit[first:last], weights=weight)
         both = ((weight * a) @ a) * ((weight * b) @ b)
-        correlation[i] = (weight * a) @ b / np.sqrt(max(both, 1e-30))
+        correlation[i] = (weight * a) @ b / np.sqrt(max(float(both), 1e-30))
     return correlation
 
 

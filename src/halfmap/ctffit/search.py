@@ -9,7 +9,7 @@ import numpy as np
 
 from halfmap.ctffit.model import Microscope, fading
 from halfmap.ctffit.spectrum import Rings, radial_basis
-from halfmap.typing import FloatArray
+from halfmap.typing import Array, FloatArray
 
 N_ANGLES: Final = 36
 N_RADII: Final = 320
@@ -82,7 +82,7 @@ def _distinct(a: Candidate, b: Candidate) -> bool:
     return abs(a.defocus_A - b.defocus_A) > APART_A or min(apart, np.pi - apart) > 0.3
 
 
-def _polar(rings: Rings) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _polar(rings: Rings) -> tuple[Array, Array, Array]:
     """Weighted sums of values and of ones ``[angle, radius]``, and s² of each radius."""
     angle = np.mod(np.arctan2(rings.sin_2, rings.cos_2), 2.0 * np.pi)
     column = np.minimum((angle * (N_ANGLES / (2.0 * np.pi))).astype(np.int64), N_ANGLES - 1)

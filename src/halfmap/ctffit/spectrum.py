@@ -10,6 +10,7 @@ import numpy as np
 import scipy.fft
 import torch
 from jaxtyping import Float
+from scipy.interpolate import BSpline
 from torch import Tensor
 
 from halfmap.errors import HalfmapError
@@ -122,7 +123,7 @@ def rings_of(spectrum: Spectrum, min_resolution_A: float, max_resolution_A: floa
     cos_2 = np.broadcast_to(fx**2 - fy**2, use.shape)[use] / squared
     sin_2 = np.broadcast_to(2.0 * fx * fy, use.shape)[use] / squared
     number = np.rint(frequency / step).astype(np.int64)
-    present, shell = np.unique(number, return_inverse=True)
+    shell = np.unique(number, return_inverse=True)[1]
     count = np.bincount(shell).astype(np.float64)
     shell_frequency = np.bincount(shell, frequency) / count
     profile = np.bincount(shell, power) / count
@@ -154,7 +155,7 @@ def shell_weights(profile: FloatArray, count: FloatArray, variance: float) -> Fl
     window = np.ones(13)
     excess = np.maximum(profile**2 - variance / count, 0.0)
     height_squared = np.convolve(excess, window, "same") / np.convolve(np.ones_like(excess), window, "same")
-    return variance / (variance + count * MODEL_ERROR**2 * height_squared)
+    return np.asarray(variance / (variance + count * MODEL_ERROR**2 * height_squared))
 
 
 def smooth_baseline(frequency: FloatArray, profile: FloatArray, count: FloatArray) -> FloatArray:
@@ -167,15 +168,13 @@ def smooth_baseline(frequency: FloatArray, profile: FloatArray, count: FloatArra
         residual = log_profile - basis @ solution
         spread = 1.4826 * np.median(np.abs(residual)) + 1e-12
         weight = np.sqrt(count) / np.sqrt(1.0 + (residual / (3.0 * spread)) ** 2)
-    return np.exp(basis @ solution)
+    return np.asarray(np.exp(basis @ solution))
 
 
 def radial_basis(frequency: FloatArray, n_functions: int = 9) -> FloatArray:
     """``[n, n_functions]`` cubic B-splines over a range of frequencies, denser towards low ones."""
-    from scipy.interpolate import BSpline
-
     place = np.sqrt(frequency)
     low, high = place.min(), place.max() + 1e-9
     inner = np.linspace(low, high, n_functions - 2)[1:-1]
     knots = np.concatenate([[low] * 4, inner, [high] * 4])
-    return BSpline.design_matrix(place, knots, 3).toarray()
+    return np.asarray(BSpline.design_matrix(place, knots, 3).toarray())

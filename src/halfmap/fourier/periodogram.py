@@ -30,9 +30,13 @@ def binned_power(
     Parameters
     ----------
     power
-        Half-plane power (rfft2 layout) of an image of ``shape``.
+        Half-plane power (rfft2 layout) of an image.
+    shape
+        Rows and columns of the image.
     pixel_size_A
         Pixel size of the image.
+    box_px
+        Edge of the result.
 
     Returns
     -------
@@ -62,7 +66,7 @@ def _cell_shares(place_in: FloatArray, place_out: FloatArray) -> FloatArray:
     half_in, half_out = 0.5 * (place_in[1] - place_in[0]), 0.5 * (place_out[1] - place_out[0])
     overlap = np.minimum(apart + half_in, half_out) - np.maximum(apart - half_in, -half_out)
     share = np.clip(overlap, 0.0, None)
-    return (share / share.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(share / share.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def centred_amplitude(power: Float[Tensor, "box half"]) -> FloatArray:

@@ -263,7 +263,8 @@ def _newton(
 
     Returns the peak (x, y) and minus the Hessian there; zero information where it is no maximum.
     """
-    place, hessian = start.copy(), np.zeros((2, 2))
+    place: FloatArray = start.copy()
+    hessian: FloatArray = np.zeros((2, 2))
     for _ in range(4):
         gradient, hessian = _derivatives(cross, band, place)
         if np.linalg.eigvalsh(hessian)[0] <= 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import scipy.fft
@@ -16,7 +17,7 @@ from halfmap.motion.align import Alignment, Band, align_frames, band_indices
 from halfmap.motion.frames import FrameCorrector, Frames
 from halfmap.motion.sums import plan_sums, sum_frames
 from halfmap.motion.trajectory import motion_A
-from halfmap.typing import FloatArray, PathLike
+from halfmap.typing import FloatArray
 
 ALIGNMENT_BAND = 0.25
 """Highest frequency used for alignment, in cycles per (binned) pixel."""
@@ -59,7 +60,7 @@ class MotionResult:
     motion_late_A: float
 
 
-def correct_movie(frames: Frames, settings: MovieSettings, *, movie_file: PathLike, device: str) -> MotionResult:
+def correct_movie(frames: Frames, settings: MovieSettings, *, movie_file: str | Path, device: str) -> MotionResult:
     """Align the frames of a movie as wholes and add them, weighted by dose.
 
     Parameters
@@ -107,7 +108,7 @@ def correct_movie(frames: Frames, settings: MovieSettings, *, movie_file: PathLi
     )
 
 
-def binned_shape(shape: tuple[int, int], binning: float, movie_file: PathLike) -> tuple[int, int]:
+def binned_shape(shape: tuple[int, int], binning: float, movie_file: str | Path) -> tuple[int, int]:
     """Size of the micrograph: unchanged without binning, else even and of the wanted ratio."""
     out = shape if binning == 1.0 else (2 * round(shape[0] / binning / 2), 2 * round(shape[1] / binning / 2))
     if min(out) < SMALLEST_FRAME_PX:
@@ -163,10 +164,10 @@ def fill_left_out(shifts_px: FloatArray, usable: FloatArray) -> FloatArray:
     at = np.flatnonzero(usable)
     every = np.arange(len(usable))
     filled = np.stack([np.interp(every, at, shifts_px[:, axis]) for axis in (0, 1)], axis=1)
-    return filled - filled[0]
+    return np.asarray(filled - filled[0])
 
 
 def _image(transform: Complex[Tensor, "y kx"], shape: tuple[int, int]) -> Float[np.ndarray, "y x"]:
     if transform.device.type == "cpu":
-        return scipy.fft.irfft2(transform.numpy(), s=shape)
-    return torch.fft.irfft2(transform, s=shape).cpu().numpy()
+        return np.asarray(scipy.fft.irfft2(transform.numpy(), s=shape))
+    return np.asarray(torch.fft.irfft2(transform, s=shape).cpu().numpy())

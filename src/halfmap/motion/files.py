@@ -69,7 +69,7 @@ def process_movie(files: MovieFiles, *, device: str, save_unweighted: bool, floa
         "hot_pixels": frames.n_hot,
         "dead_pixels": frames.n_dead,
         "gain_defects": frames.n_gain_defects,
-        "shift_error_px": _finite(np.median(result.alignment.error_px)),
+        "shift_error_px": _finite(float(np.median(result.alignment.error_px))),
         "converged": result.alignment.converged,
         "message": movie.message,
     }

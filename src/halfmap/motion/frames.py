@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.ndimage import binary_dilation
 from scipy.stats import poisson
 
 from halfmap.errors import BadInputError
-from halfmap.typing import Array, FloatArray, PathLike
+from halfmap.typing import Array, FloatArray
 
 HOT_SD: Final = 6.0
 """A pixel whose summed frames lie this many standard deviations above the mean is hot (RELION's rule)."""
@@ -21,6 +22,9 @@ MAX_BAD_SHARE: Final = 0.05
 """A frame with more non-finite pixels, or a movie with more defects than this, is not usable."""
 ODD_DOSE_FACTOR: Final = 3.0
 """A frame with so many times less or more electrons than the median frame takes no part."""
+
+GAIN_TURNED: Final = "It fits when turned by 90 degrees: rotate or transpose the gain reference as the frames were."
+GAIN_OTHER_SIZE: Final = "Give the gain of this camera and mode; super-resolution movies need one of their size."
 
 
 class MovieFrames(Protocol):
@@ -59,14 +63,13 @@ class Frames:
         return self.defects.shape
 
 
-def check_gain(gain: FloatArray, shape: tuple[int, int], *, gain_file: PathLike, movie_file: PathLike) -> None:
+def check_gain(gain: FloatArray, shape: tuple[int, int], *, gain_file: str | Path, movie_file: str | Path) -> None:
     """Raise an error that tells how to mend it if a gain reference cannot belong to a movie."""
     if gain.shape != shape:
         turned = gain.shape == shape[::-1]
         raise BadInputError(
             gain_file, "shape (rows, columns)", found=gain.shape, expected=f"{shape}, that of {movie_file}",
-            remedy="It fits when turned by 90 degrees: rotate or transpose the gain reference as the frames were." if turned
-            else "Give the gain reference of this camera and mode (super-resolution movies need one of their size).",
+            remedy=GAIN_TURNED if turned else GAIN_OTHER_SIZE,
         )  # fmt: skip
     good = np.isfinite(gain) & (gain > 0)
     if good.mean() < 1.0 - MAX_BAD_SHARE:
@@ -77,7 +80,7 @@ def check_gain(gain: FloatArray, shape: tuple[int, int], *, gain_file: PathLike,
 
 
 def read_frames(
-    movie: MovieFrames, gain: FloatArray | None, *, movie_file: PathLike, gain_file: PathLike = "gain"
+    movie: MovieFrames, gain: FloatArray | None, *, movie_file: str | Path, gain_file: str | Path = "gain"
 ) -> Frames:
     """Read a movie and find what is wrong with it.
 
@@ -196,6 +199,8 @@ def near_good_pixels(defects: Array, bad: Array, generator: np.random.Generator)
         ``[m]`` flat indices of the defective pixels.
     bad
         ``[y, x]`` bool.
+    generator
+        Source of the draw.
 
     Returns
     -------

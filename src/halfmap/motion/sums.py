@@ -57,6 +57,12 @@ def plan_sums(
         ``[n, 2]`` shifts to apply.
     dose_e_per_A2
         ``[n]`` exposure accumulated up to the end of each frame.
+    pixel_size_A, voltage_kV
+        For the damage at each frequency.
+    dose_weighting
+        Whether damaged frequencies count less; if not, all frames count alike.
+    group_dose_e_per_A2
+        Exposure of the frames that are added before a power spectrum is taken.
     """
     n = len(shifts_px)
     if dose_weighting:

@@ -58,7 +58,7 @@ def _nearest_informative(measured_px: FloatArray, informative: FloatArray) -> Fl
         return measured_px
     good = np.flatnonzero(informative)
     nearest = good[np.abs(np.arange(len(measured_px))[:, None] - good[None]).argmin(axis=1)]
-    return measured_px[nearest]
+    return np.asarray(measured_px[nearest])
 
 
 def motion_A(
