@@ -159,7 +159,7 @@ def test_opposite_views_are_mirror_images():
 def test_a_symmetric_map_looks_the_same_from_equivalent_poses():
     """A and A·S show the same image of a map that S leaves unchanged, here a C4 ring of blobs."""
     n = 32
-    axis = torch.arange(n, dtype=torch.float64) - N // 2
+    axis = torch.arange(n, dtype=torch.float64) - n // 2
     z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
     ring = torch.zeros(n, n, n, dtype=torch.float64)
     for centre in point_group("C4") @ torch.tensor([6.0, 2.0, 3.0], dtype=torch.float64):
