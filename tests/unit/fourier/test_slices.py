@@ -167,7 +167,7 @@ def test_a_symmetric_map_looks_the_same_from_equivalent_poses():
         ring += torch.exp(-((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2) / 8.0)
     pose = matrix_from_euler(0.3, 1.1, -0.4)
     equivalent = pose @ point_group("C4")
-    seen = centred_irfft2(extract_slices(prepare_volume(ring, 15.0), equivalent, n, 15.0), n)
+    seen = centred_irfft2(slicing.extract_slices(prepare_volume(ring, 15.0), equivalent, n, 15.0), n)
     assert (seen - seen[0]).norm() < 1e-6 * seen.norm()
     assert (seen[0] - seen[0].mT).norm() > 0.1 * seen[0].norm()
 
