@@ -34,7 +34,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Shaped
 from torch import Tensor
 
 from halfmap.errors import HalfmapError
@@ -340,10 +340,10 @@ def from_angular_coefficients(grid: RingGrid, coefficients: Complex[Tensor, "m d
 
 
 def shift_phases(
-    kx_px: Float[Tensor, p], ky_px: Float[Tensor, p], shifts_px: Float[Tensor, "s 2"], box_px: int
+    kx_px: Shaped[Tensor, " p"], ky_px: Shaped[Tensor, " p"], shifts: Float[Tensor, "s 2"], box: float
 ) -> Complex[Tensor, "s p"]:
-    """Factors that shift images by (x, y): ``exp(-2 pi i k . shift / box)``."""
-    cycles = (shifts_px[:, :1].double() * kx_px.double() + shifts_px[:, 1:].double() * ky_px.double()) / box_px
+    """Factors that shift images by (x, y): ``exp(-2 pi i k . shift / box)``, shift and box in one unit."""
+    cycles = (shifts[:, :1].double() * kx_px.double() + shifts[:, 1:].double() * ky_px.double()) / box
     angle = (-2 * math.pi * (cycles - torch.round(cycles))).float()
     return torch.polar(torch.ones_like(angle), angle)
 

@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from halfmap.refine.rings import RingGrid, from_angular_coefficients
+from halfmap.errors import HalfmapError
+from halfmap.refine.rings import N_TAPS, RingGrid, from_angular_coefficients
 
 NEGLIGIBLE_WEIGHT = 1e-4
 """Posterior weight of one image at one shift below which that shift is left out of the sums."""
@@ -46,6 +47,31 @@ class RingSums:
     def scaled(self, factor: float) -> RingSums:
         """All sums times a number."""
         return RingSums(self.numerator * factor, self.normal * factor, self.count * factor)
+
+
+def empty_sums(grid: RingGrid, n_directions: int, device: torch.device) -> RingSums:
+    """Sums of no images."""
+    return RingSums(
+        torch.zeros(grid.n_orders, n_directions, grid.n_rings, 2, device=device),
+        torch.zeros(n_directions, N_TAPS, grid.n_rings, 2, device=device),
+        torch.zeros(n_directions, device=device),
+    )
+
+
+def fits(sums: RingSums, grid: RingGrid) -> bool:
+    """Whether a grid reaches at least as far as the one of the sums."""
+    return sums.numerator.shape[0] <= grid.n_orders and sums.numerator.shape[2] <= grid.n_rings
+
+
+def on_larger_grid(sums: RingSums, grid: RingGrid) -> RingSums:
+    """The same sums on a grid that reaches further; the new rings and orders have seen nothing."""
+    larger = empty_sums(grid, len(sums.count), sums.count.device)
+    n_orders, _, n_rings, _ = sums.numerator.shape
+    if not fits(sums, grid):
+        raise HalfmapError(f"a grid of {grid.n_rings} rings and {grid.n_orders} orders does not hold the sums")
+    larger.numerator[:n_orders, :, :n_rings] = sums.numerator
+    larger.normal[:, :, :n_rings] = sums.normal
+    return RingSums(larger.numerator, larger.normal, sums.count)
 
 
 def sum_images(

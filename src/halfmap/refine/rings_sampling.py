@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from halfmap.fourier.pixels import PixelList
+from halfmap.fourier.slicing import extract_pixels, insert_pixels
+from halfmap.geometry.rotations import in_plane
 from halfmap.refine.rings import RingGrid
 
 CHUNK_ELEMENTS = 1 << 24
@@ -59,3 +62,60 @@ def _harmonics(frequency_px: Float[Tensor, p], n: int, sign: float) -> Complex[T
     position = (torch.arange(n, dtype=torch.float64, device=frequency_px.device) - n // 2) / n
     angle = (sign * 2 * math.pi * frequency_px[:, None] * position).float()
     return torch.polar(torch.ones_like(angle), angle)
+
+
+def rings_of_volume(
+    grid: RingGrid,
+    volume_ft: Complex[Tensor, "edge edge half"],
+    rot_img_from_map: Float[Tensor, "d 3 3"],
+    padding: float = 2.0,
+    *,
+    threads: int = 1,
+) -> Complex[Tensor, "d r t"]:
+    """Central slices of a volume (``fourier.slices.prepare_volume``) at the points of the half rings.
+
+    A ray of the ring points at angle ``t`` is the x axis of the view turned in its plane by ``t``.
+    """
+    rays = extract_pixels(
+        volume_ft, _rays(grid, rot_img_from_map), _ray_pixels(grid, volume_ft), padding, threads=threads
+    )
+    return rays.reshape(rot_img_from_map.shape[0], grid.n_angles // 2, grid.n_rings).transpose(1, 2).contiguous()
+
+
+def insert_rings(
+    grid: RingGrid,
+    values: Complex[Tensor, "d r t"],
+    weights: Float[Tensor, "d r t"],
+    rot_img_from_map: Float[Tensor, "d 3 3"],
+    numerator: Complex[Tensor, "edge edge half"],
+    denominator: Float[Tensor, "edge edge half"],
+    padding: float = 2.0,
+    *,
+    threads: int = 1,
+) -> None:
+    """Add values and weights at the points of half rings to the accumulators in place; the adjoint of ``rings_of_volume``."""
+    rays, ray_weights = (part.transpose(1, 2).reshape(-1, grid.n_rings).contiguous() for part in (values, weights))
+    insert_pixels(
+        rays,
+        ray_weights,
+        _rays(grid, rot_img_from_map),
+        _ray_pixels(grid, numerator),
+        numerator,
+        denominator,
+        padding,
+        threads=threads,
+    )
+
+
+def _rays(grid: RingGrid, rot_img_from_map: Float[Tensor, "d 3 3"]) -> Float[Tensor, "dt 3 3"]:
+    angle = math.pi * torch.arange(grid.n_angles // 2, dtype=torch.float64) / (grid.n_angles // 2)
+    turned = in_plane(angle).to(rot_img_from_map) @ rot_img_from_map[:, None]
+    return turned.flatten(0, 1)
+
+
+def _ray_pixels(grid: RingGrid, like: Tensor) -> PixelList:
+    """The pixels (r, 0), as a list of Fourier pixels."""
+    radius = torch.arange(grid.n_rings, device=like.device)
+    multiplicity = torch.where(radius == 0, 1.0, 2.0)
+    reach = float(grid.n_rings - 1)
+    return PixelList(2 * grid.n_rings, reach, reach, radius, torch.zeros_like(radius), radius, radius, multiplicity)
