@@ -13,8 +13,24 @@ import numpy as np
 from halfmap.constants import PIXEL_SIZE_TOLERANCE
 from halfmap.data.records import Volume
 from halfmap.errors import BadInputError, HalfmapError
-from halfmap.io.files import check_pixel_size, check_pixels, is_compressed, open_binary, read_exactly, whole_file
-from halfmap.io.mrc_header import HEADER_BYTES, PACKED_4_BIT, MrcHeader, make_header, read_header, writable_dtype
+from halfmap.io.files import (
+    DECOMPRESSION_ERRORS,
+    check_pixel_size,
+    check_pixels,
+    is_compressed,
+    open_binary,
+    read_exactly,
+    whole_file,
+)
+from halfmap.io.mrc_header import (
+    HEADER_BYTES,
+    PACKED_4_BIT,
+    MrcHeader,
+    check_data_length,
+    make_header,
+    read_header,
+    writable_dtype,
+)
 from halfmap.typing import Array, PathLike
 
 __all__ = [
@@ -82,12 +98,26 @@ class MrcStack:
         size = self.header.section_bytes
         try:
             self._stream.seek(self.header.data_offset + index * size)
-        except (OSError, EOFError, ValueError) as error:
+        except DECOMPRESSION_ERRORS as error:
             raise BadInputError(
                 self.path, f"section {index + 1}", found=f"damaged ({error})", expected=f"{size} bytes",
                 remedy="Copy or write the file again.",
             ) from error  # fmt: skip
-        return np.frombuffer(read_exactly(self._stream, size, self.path, f"section {index + 1}"), np.uint8)
+        data = read_exactly(self._stream, size, self.path, f"section {index + 1}")
+        if index == self.n - 1:
+            self._check_end(self._stream)
+        return np.frombuffer(data, np.uint8)
+
+    def _check_end(self, stream: BinaryIO) -> None:
+        """Read on to the end of a compressed file, where its check sum is, and see that no sections follow."""
+        try:
+            rest = len(stream.read(self.header.section_bytes))
+        except DECOMPRESSION_ERRORS as error:
+            raise BadInputError(
+                self.path, "end of the file", found=f"damaged ({error})", expected="a check sum that fits",
+                remedy="Copy or write the file again.",
+            ) from error  # fmt: skip
+        check_data_length(self.header, self.header.data_offset + self.n * self.header.section_bytes + rest)
 
 
 class StackWriter:

@@ -100,7 +100,7 @@ def read_header(path: Path) -> MrcHeader:
         fei=fei,
     )
     if not is_compressed(path):
-        _check_length(header)
+        check_data_length(header, path.stat().st_size)
     return header
 
 
@@ -243,20 +243,22 @@ def _origin(path: Path, fields: Any, axes: tuple[int, int, int]) -> tuple[float,
     return x, y, z
 
 
-def _check_length(header: MrcHeader) -> None:
-    found = header.path.stat().st_size
+def check_data_length(header: MrcHeader, found: int) -> None:
+    """Compare the length of a file (decompressed) with what its header announces.
+
+    A few bytes more are harmless; room for another section means that the header hides data.
+    """
     expected = header.data_offset + header.shape[0] * header.section_bytes
     dimensions = " x ".join(str(n) for n in reversed(header.shape))
+    announced = f"{expected} bytes for {dimensions} pixels of mode {header.mode}"
     if found < expected:
         raise BadInputError(
-            header.path, "length", found=f"{found} bytes (truncated)",
-            expected=f"{expected} bytes for {dimensions} pixels of mode {header.mode}",
+            header.path, "length", found=f"{found} bytes (truncated)", expected=announced,
             remedy="Copy or write the file again.",
         )  # fmt: skip
     if found >= expected + header.section_bytes:
         raise BadInputError(
-            header.path, "length", found=f"{found} bytes",
-            expected=f"{expected} bytes for {dimensions} pixels of mode {header.mode}: there is room for more sections "
-            "than the header tells",
+            header.path, "length", found=f"{found} bytes or more",
+            expected=f"{announced}: there is room for more sections than the header tells",
             remedy="Correct nz in the header, or write the file again.",
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """STAR files: data blocks of label-value pairs or of one loop.
 
 Plain loops, however long, go through pandas' C parser. Blocks with quoted values, text fields,
-or comments at line ends go through gemmi's CIF parser. Values are text unless a type is asked for.
+or comments at line ends are parsed word by word. Values are text unless a type is asked for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-import gemmi
 import numpy as np
 import pandas as pd
 
@@ -149,8 +148,8 @@ def _split_blocks(data: bytes, path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _parse_block(body: bytes, path: Path, name: str, types: Types) -> StarBlock:
-    if _needs_cif_parser(body):
-        return _parse_cif(body, path, name, types)
+    if _needs_tokens(body):
+        return _parse_tokens(body, path, name, types)
     labels: list[str] = []
     pairs: dict[str, list[str]] = {}
     in_loop, position = False, len(body)
@@ -170,14 +169,14 @@ def _parse_block(body: bytes, path: Path, name: str, types: Types) -> StarBlock:
             position = line.start()
             break
         else:
-            return _parse_cif(body, path, name, types)
+            return _parse_tokens(body, path, name, types)
     if not in_loop:
         return _typed_block(pairs, path, name, types, is_loop=False)
     _check_labels(labels, path, name)
     return _parse_rows(body[position:], labels, path, name, types)
 
 
-def _needs_cif_parser(body: bytes) -> bool:
+def _needs_tokens(body: bytes) -> bool:
     """Whether quotes, text fields or comments after values rule the fast parser out."""
     if b'"' in body or b"'" in body or b"\n;" in body:
         return True
@@ -234,28 +233,59 @@ def _pandas_block(body: bytes, labels: list[str], dtypes: Mapping[int, type], pa
     return StarBlock(columns, is_loop=True)
 
 
-def _parse_cif(body: bytes, path: Path, name: str, types: Types) -> StarBlock:
-    try:
-        (block,) = gemmi.cif.read_string("data_block\n" + body.decode("utf-8"))
-    except (ValueError, RuntimeError, UnicodeError) as error:
+def _parse_tokens(body: bytes, path: Path, name: str, types: Types) -> StarBlock:
+    """Parse a block with quotes, text fields or comments after values, token by token."""
+    words, is_key = _tokens(body.decode("utf-8", _BAD_BYTES), path, name)
+    keys = [position for position, key in enumerate(is_key) if key]
+    if words and words[0] == "loop_" and is_key[0]:
+        labels = [word[1:] for word in words[1 : len(keys)]]
+        _check_labels(labels, path, name)
+        values = words[1 + len(labels) :]
+        if keys[-1] != len(labels) or len(values) % len(labels):
+            raise BadInputError(
+                path, f"data_{name}", found=f"{len(labels)} labels and {len(values)} values, or several tables",
+                expected="one loop with a value for each label in every row", remedy=_REPAIR,
+            )  # fmt: skip
+        columns = {label: values[i :: len(labels)] for i, label in enumerate(labels)}
+        return _typed_block(columns, path, name, types, is_loop=True)
+    if keys != list(range(0, len(words), 2)) or len(words) % 2 or "loop_" in (words[k] for k in keys):
         raise BadInputError(
-            path, f"data_{name}", found=f"not readable ({error})", expected="pairs or one loop", remedy=_REPAIR
-        ) from error
-    items = list(block)
-    loops = [item.loop for item in items if item.loop is not None]
-    pairs: list[Any] = [item.pair for item in items if item.pair is not None]
-    if len(loops) + bool(pairs) > 1 or len(loops) + len(pairs) < len(items):
-        raise BadInputError(
-            path, f"data_{name}", found="several tables in one block", expected="pairs or one loop", remedy=_REPAIR
-        )
-    text = gemmi.cif.as_string
-    if not loops:
-        return _typed_block({label[1:]: [text(value)] for label, value in pairs}, path, name, types, is_loop=False)
-    labels = [tag[1:] for tag in loops[0].tags]
-    _check_labels(labels, path, name)
-    values, width = loops[0].values, loops[0].width()
-    columns = {label: [text(v) for v in values[i::width]] for i, label in enumerate(labels)}
-    return _typed_block(columns, path, name, types, is_loop=True)
+            path, f"data_{name}", found="labels without values, values without labels, or several tables",
+            expected="pairs or one loop", remedy=_REPAIR,
+        )  # fmt: skip
+    pairs: dict[str, list[str]] = {}
+    for label, value in zip(words[::2], words[1::2], strict=True):
+        pairs.setdefault(label[1:], []).append(value)
+    return _typed_block(pairs, path, name, types, is_loop=False)
+
+
+_TOKEN = re.compile(
+    r"""^;(?P<text>.*?)\n;(?=[ \t\n]|\Z) | (?P<comment>\#[^\n]*)
+    | "(?P<double>[^\n]*?)"(?=[ \t\n]|\Z) | '(?P<single>[^\n]*?)'(?=[ \t\n]|\Z) | (?P<bare>[^ \t\n]+)""",
+    re.MULTILINE | re.DOTALL | re.VERBOSE,
+)
+
+
+def _tokens(body: str, path: Path, name: str) -> tuple[list[str], list[bool]]:
+    """Split a block into words, and tell which are labels or ``loop_`` rather than values."""
+    words, is_key = [], []
+    for match in _TOKEN.finditer(body):
+        word, group = match.group(match.lastgroup or 0), match.lastgroup
+        if group == "comment":
+            continue
+        if (
+            group == "bare"
+            and word[0] in "\"';"
+            and not (word[0] == ";" and match.start() and body[match.start() - 1] != "\n")
+        ):
+            line = body.count("\n", 0, match.start()) + 1
+            raise BadInputError(
+                path, f"data_{name}, line {line} of the block", found=f"a quote that does not end: {word[:40]}",
+                expected="a closed quote", remedy=_REPAIR,
+            )  # fmt: skip
+        words.append(word)
+        is_key.append(group == "bare" and (word.startswith("_") or word == "loop_"))
+    return words, is_key
 
 
 def _check_labels(labels: list[str], path: Path, name: str) -> None:
@@ -344,7 +374,7 @@ def _as_text(values: Sequence[Any] | Array) -> list[str]:
     return [quoted.get(text, text) for text in texts] if quoted else texts
 
 
-_SPECIAL = re.compile(r"\s|^$|^[\"'_#;]|^(?:data_|loop_|save_|stop_|global_)", re.IGNORECASE)
+_SPECIAL = re.compile(r"[\x00-\x20\x7f]|^$|^[\"'_#;]|^(?:data_|loop_|save_|stop_|global_)", re.IGNORECASE)
 
 
 def _needing_quotes(texts: Iterable[str]) -> Iterator[str]:
@@ -353,6 +383,6 @@ def _needing_quotes(texts: Iterable[str]) -> Iterator[str]:
 
 def _quoted(text: str) -> str:
     for quote in ('"', "'"):
-        if "\n" not in text and "\r" not in text and not re.search(quote + r"(\s|$)", text):
+        if not re.search(quote + r"( |$)|[\x00-\x1f\x7f]", text):
             return f"{quote}{text}{quote}"
     raise HalfmapError(f"the text {text!r} cannot be written into a STAR file")
