@@ -12,7 +12,9 @@ from typing import Annotated, Any, Final
 from cyclopts import Group, Parameter
 
 from halfmap.cli.inputs import resolve_inputs
+from halfmap.exec.local import THREAD_VARIABLES, local_executor
 from halfmap.exec.runner import run_job
+from halfmap.exec.running import ChooseExecutor
 from halfmap.exec.screen import screen_for
 from halfmap.jobs.declared import Declared, declared, default_text, validated
 from halfmap.jobs.environment import available_cores
@@ -27,7 +29,6 @@ GROUPS: Final = {
     "advanced": Group("Advanced options", sort_key=3),
     "run": Group("Run", sort_key=4),
 }
-THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 def step_command(step: Step) -> Callable[..., JobRecord]:
@@ -50,11 +51,27 @@ def run_step(step: Step, given: Sequence[str], options: Options, run: RunOptions
     inputs = resolve_inputs(step, given)
     prepare_process(run.threads if run.threads is not None else available_cores())
     record = run_job(
-        step, inputs, options, run, command=command_of(step, given, options, run), screen=screen_for(sys.stderr)
+        step,
+        inputs,
+        options,
+        run,
+        command=command_of(step, given, options, run),
+        screen=screen_for(sys.stderr),
+        choose_executor=executor_choice(run),
     )
     for line in summary_lines(step, record, run.out):
         print(line)
     return record
+
+
+def executor_choice(run: RunOptions) -> ChooseExecutor:
+    """Where items are done: on this machine unless a cluster is named."""
+    if run.cluster is None:
+        return local_executor
+    from halfmap.exec.cluster import DaskExecutor, connect
+
+    executor = DaskExecutor(connect(run.cluster))
+    return lambda n_items, threads, device: executor
 
 
 def prepare_process(threads: int) -> None:

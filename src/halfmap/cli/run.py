@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from halfmap.cli.commands import GROUPS, command_of, option_parameters, prepare_process
+from halfmap.cli.commands import GROUPS, command_of, executor_choice, option_parameters, prepare_process
 from halfmap.cli.inputs import expand
 from halfmap.exec.screen import screen_for
 from halfmap.jobs.declared import validated
@@ -60,7 +60,7 @@ def run_session(plan_file: Path | None, given: dict[str, Any], run: RunOptions) 
     first = chain[0].inputs[0]
     files = [path for argument in plan.start()[1] for path in expand(argument, first)]
     prepare_process(run.threads if run.threads is not None else available_cores())
-    session = Session(plan, chain, files, run, screen_for(sys.stderr), command_of)
+    session = Session(plan, chain, files, run, screen_for(sys.stderr), command_of, executor_choice(run))
     stages = session.execute()
     print("\n".join(summary_lines(stages)))
     print(f"Report: {run.out / 'report.html'}")

@@ -19,6 +19,11 @@ class RunOptions(Options):
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
     )
     memory_GB: float | None = option(None, help="Memory to use; 80 % of what is free if not given.", gt=0)
+    cluster: str | None = option(
+        None,
+        help="Do items on a cluster: a Dask scheduler's address, or a TOML file that describes one.",
+        advanced=True,
+    )
     max_failed_frac: float = option(
         0.2,
         help="Share of items that may fail before the job does; one failure is passed over unless this is 0.",

@@ -7,11 +7,14 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from halfmap.errors import HalfmapError
+from halfmap.exec.local import local_executor
 from halfmap.exec.runner import run_job
+from halfmap.exec.running import ChooseExecutor
 from halfmap.exec.screen import Screen, clock
 from halfmap.jobs.atomic import atomic_path, write_text_atomic
 from halfmap.jobs.lock import folder_lock
@@ -58,8 +61,9 @@ class Session:
 
     def __init__(
         self, plan: Plan, chain: Sequence[Step], first_inputs: Sequence[Path], run: RunOptions, screen: Screen,
-        command_of: CommandOf,
+        command_of: CommandOf, choose_executor: ChooseExecutor = local_executor,
     ) -> None:  # fmt: skip
+        self.choose_executor = choose_executor
         self.plan, self.chain, self.run, self.screen, self.command_of = plan, chain, run, screen, command_of
         self.stages: list[Stage] = []
         self.derived: dict[str, Any] = {}
@@ -92,13 +96,17 @@ class Session:
         self.screen.say(f"== {step.name} in {folder}")
         given = [str(path) for paths in inputs.values() for path in paths]
         command = self.command_of(step, given, options, run)
+        job = partial(
+            run_job, step, inputs, options, run, command=command, screen=self.screen,
+            choose_executor=self.choose_executor,
+        )  # fmt: skip
         try:
-            record = run_job(step, inputs, options, run, command=command, screen=self.screen)
+            record = job()
         except HalfmapError as error:
             if error.code != "other-job":
                 raise
             self._set_aside(folder, error.message)
-            record = run_job(step, inputs, options, run, command=command, screen=self.screen)
+            record = job()
         self.stages.append(Stage(step, folder, record))
         self._take_outputs(step, folder, record)
 
