@@ -99,4 +99,5 @@ def _chosen(pixels: PixelList, rows: Tensor, n: int) -> PixelList:
     """Some pixels of a list, in the layout of edge ``n``."""
     kx, ky, shell = pixels.kx[rows], pixels.ky[rows], pixels.shell[rows]
     index = (ky % n) * (n // 2 + 1) + kx
-    return PixelList(n, float(shell.max()), kx, ky, index, shell, pixels.multiplicity[rows])
+    reach_px = float((kx * kx + ky * ky).max()) ** 0.5
+    return PixelList(n, reach_px, reach_px, kx, ky, index, shell, pixels.multiplicity[rows])

@@ -123,7 +123,7 @@ def pose_scores_plain(
     used = int(n_pixels.max())
     k = torch.stack([kx_px[:used], ky_px[:used]], dim=-1).to(real)
     points = torch.einsum("mij,pi->mpj", (rot_img_from_map[:, :2] * source.scale).to(real), k)
-    value, slope = _interpolate(source.volume, points)
+    value, slope = interpolate(source.volume, points)
     in_image = torch.einsum("mij,mpj->mpi", (rot_img_from_map * source.scale).to(slope.dtype), slope)
     d_rotation = torch.stack(
         [
@@ -153,7 +153,7 @@ def pose_scores_plain(
     return PoseScores(2 * total.double().sum(dim=1), 2 * gradient.double(), 2 * information.double())
 
 
-def _interpolate(
+def interpolate(
     volume: Complex[Tensor, "z y x"], points: Float[Tensor, "m p 3"]
 ) -> tuple[Complex[Tensor, "m p"], Complex[Tensor, "m p 3"]]:
     """Trilinear interpolation of a Friedel-symmetric half volume at (x, y, z), with its gradient."""

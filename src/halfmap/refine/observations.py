@@ -84,6 +84,13 @@ class Observations:
         Transforms are kept in memory up to this size, and in a temporary file in ``cache_folder`` beyond it.
     device
         Where batches are delivered.
+
+    Attributes
+    ----------
+    usable
+        Which of the images could be read and hold something, ``[n]``.
+    faults
+        What is wrong with images that could not be read.
     """
 
     def __init__(
@@ -106,6 +113,7 @@ class Observations:
         self.n_groups = len(images.optics)
         self._pixel_size_A = np.asarray(images.optics["image_pixel_size_A"], dtype=np.float64)
         self._reader = reader
+        self.faults: list[str] = []
         self._transforms, self.usable = self._cached(memory_GB, cache_folder)
 
     def __len__(self) -> int:
@@ -162,11 +170,28 @@ class Observations:
             rows = np.flatnonzero(self.group == group)
             for start in range(0, len(rows), BATCH):
                 part = rows[start : start + BATCH]
-                images = torch.as_tensor(self._reader.read(part), device=self.device)
+                part, images = self._read(part)
+                if not len(part):
+                    continue
                 self._boxes[group] = images.shape[-1]
-                ft, fine = self._transform(images, float(self._pixel_size_A[group]))
+                ft, fine = self._transform(images.to(self.device), float(self._pixel_size_A[group]))
                 store[part], usable[part] = ft.cpu().numpy(), fine.cpu().numpy()
         return store, usable
+
+    def _read(self, rows: Array) -> tuple[Array, Float[Tensor, "n y x"]]:
+        """Images that can be read, and their rows; what is wrong with the others goes to ``faults``."""
+        try:
+            return rows, torch.as_tensor(self._reader.read(rows))
+        except BadInputError:
+            good, images = [], []
+            for row in rows:
+                try:
+                    images.append(self._reader.read(np.array([row]))[0])
+                    good.append(row)
+                except BadInputError as error:
+                    self.faults.append(str(error))
+            stacked = np.stack(images) if images else np.zeros((0, 1, 1), np.float32)
+            return np.array(good, dtype=np.int64), torch.as_tensor(stacked)
 
     def _transform(
         self, images: Float[Tensor, "n y x"], pixel_size_A: float

@@ -1,0 +1,31 @@
+"""Options of 3D refinement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from halfmap.options import Options, option
+
+
+class RefineOptions(Options):
+    """3D refinement of two independent halves against a starting map."""
+
+    reference: Path = option(..., help="Starting map, on any grey scale, pixel size and box.")
+    diameter_A: float = option(..., help="Diameter of the particle; what lies outside of it counts as solvent.", gt=0)
+    symmetry: str = option("C1", help="Point group: C1, C4, D2, T, O, I, ... (RELION's axes).")
+    initial_resolution_A: float = option(
+        40.0, help="The starting map is low-passed to this resolution, so that it cannot impose details.", ge=10, le=200
+    )
+    shift_range_A: float | None = option(
+        None, help="Largest shift searched; 8 % of the diameter, and 3 pixels at least, if not given.", gt=0
+    )
+    mask: Path | None = option(
+        None, help="Soft mask on the grid of the particles' box; a sphere of the diameter if not given."
+    )
+    max_iterations: int = option(
+        30, help="Iterations after which refinement ends if it has not converged.", ge=1, le=200
+    )
+    join_below_A: float = option(
+        40.0, help="The halves share their references at resolutions worse than this, to keep one frame.",
+        advanced=True, ge=0, le=1000,
+    )  # fmt: skip
