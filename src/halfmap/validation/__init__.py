@@ -1,0 +1,1 @@
+"""Judges results: correlation of halves, directions, orientation cover, falloff, noise control."""

@@ -1,0 +1,148 @@
+"""Correlation of two half-maps: unmasked, masked, with phases randomised, and corrected for the mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from halfmap.constants import FSC_HALF_MAP_THRESHOLD
+from halfmap.fourier.fsc import correlation_of_transforms, resolution_A, shell_of_threshold
+from halfmap.fourier.shells import shell_index_3d
+from halfmap.typing import FloatArray
+
+RANDOMISE_BELOW = 0.8
+"""Phases are randomised from the first shell at which the unmasked FSC is lower (Chen et al. 2013)."""
+_KEPT_BEYOND = 2
+"""The correction starts so many shells later, for the soft mask mixes neighbouring shells."""
+
+
+@dataclass(frozen=True, eq=False)
+class FscCurves:
+    """Fourier shell correlations of two half-maps, shells 0 to Nyquist, float64.
+
+    Attributes
+    ----------
+    box_px, pixel_size_A
+        Of the maps.
+    unmasked
+        FSC of the maps as they are.
+    masked
+        FSC of the masked maps; the unmasked one if there is no mask.
+    phase_randomised
+        FSC of the masked maps after their phases beyond ``randomised_from_shell`` were made random,
+        each half for itself: what the mask alone makes of noise. Zero if there is no mask.
+    corrected
+        ``(masked − randomised) / (1 − randomised)`` beyond that shell, ``masked`` up to it.
+    randomised_from_shell
+        First shell with random phases.
+    has_mask
+        Whether a mask was given.
+    mask_fraction
+        Mean of the mask over the box; 1 without one.
+    """
+
+    box_px: int
+    pixel_size_A: float
+    unmasked: FloatArray
+    masked: FloatArray
+    phase_randomised: FloatArray
+    corrected: FloatArray
+    randomised_from_shell: int
+    has_mask: bool
+    mask_fraction: float
+
+    def resolution_A(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
+        """Resolution of the corrected curve in Å, interpolated; infinite if it never rises above."""
+        return resolution_A(torch.from_numpy(self.corrected), threshold, self.box_px, self.pixel_size_A)
+
+    def unmasked_resolution_A(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
+        """Resolution of the unmasked curve in Å, interpolated."""
+        return resolution_A(torch.from_numpy(self.unmasked), threshold, self.box_px, self.pixel_size_A)
+
+    def masked_resolution_A(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
+        """Resolution of the masked curve in Å, interpolated, the mask's own correlation included."""
+        return resolution_A(torch.from_numpy(self.masked), threshold, self.box_px, self.pixel_size_A)
+
+    def resolution_shell(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
+        """Shell (with fraction) at which the corrected curve falls below a threshold."""
+        return shell_of_threshold(torch.from_numpy(self.corrected), threshold)
+
+    def frequency_per_A(self) -> FloatArray:
+        """Spatial frequency of each shell in 1/Å."""
+        return np.arange(len(self.unmasked)) / (self.box_px * self.pixel_size_A)
+
+
+def fsc_curves(
+    half1: Float[Tensor, "z y x"],
+    half2: Float[Tensor, "z y x"],
+    pixel_size_A: float,
+    mask: Float[Tensor, "z y x"] | None = None,
+    *,
+    seed: int = 0,
+) -> FscCurves:
+    """Correlate two half-maps, and find out how much of the correlation comes from the mask.
+
+    Parameters
+    ----------
+    half1, half2
+        Cubic maps of independent halves, on one grid.
+    pixel_size_A
+        Of the maps.
+    mask
+        Values 0 to 1 with a soft edge; None for none.
+    seed
+        Of the random phases.
+
+    References
+    ----------
+    Chen, S. et al. (2013). Ultramicroscopy 135, 24-35. Rosenthal & Henderson (2003). J. Mol. Biol. 333, 721.
+    """
+    first, second = torch.fft.rfftn(half1), torch.fft.rfftn(half2)
+    unmasked = correlation_of_transforms(first, second)
+    below = torch.nonzero(unmasked[1:] < RANDOMISE_BELOW)
+    from_shell = int(below[0]) + 1 if len(below) else len(unmasked) - 1
+    n = half1.shape[0]
+    if mask is None:
+        curve = unmasked.cpu().numpy()
+        return FscCurves(n, pixel_size_A, curve, curve, np.zeros_like(curve), curve, from_shell, False, 1.0)
+    masked = correlation_of_transforms(torch.fft.rfftn(half1 * mask), torch.fft.rfftn(half2 * mask))
+    noise_ft = [
+        torch.fft.rfftn(mask * torch.fft.irfftn(randomised_phases(ft, from_shell, seed + i), s=(n, n, n)))
+        for i, ft in enumerate((first, second))
+    ]
+    randomised = correlation_of_transforms(*noise_ft)
+    return FscCurves(
+        n,
+        pixel_size_A,
+        unmasked.cpu().numpy(),
+        masked.cpu().numpy(),
+        randomised.cpu().numpy(),
+        corrected_for_mask(masked, randomised, from_shell).cpu().numpy(),
+        from_shell,
+        True,
+        float(mask.double().mean()),
+    )
+
+
+def corrected_for_mask(
+    masked: Float[Tensor, " shells"], phase_randomised: Float[Tensor, " shells"], randomised_from_shell: int
+) -> Float[Tensor, " shells"]:
+    """FSC with the mask's own correlation taken off: ``(masked − randomised) / (1 − randomised)``."""
+    corrected = (masked - phase_randomised) / (1.0 - phase_randomised).clamp(min=1e-6)
+    beyond = torch.arange(len(masked), device=masked.device) >= randomised_from_shell + _KEPT_BEYOND
+    return torch.where(beyond, corrected, masked)
+
+
+def randomised_phases(
+    transform: Complex[Tensor, "z y x_half"], from_shell: int, seed: int
+) -> Complex[Tensor, "z y x_half"]:
+    """Keep amplitudes, and replace phases from a shell on by those of a white-noise volume."""
+    n = transform.shape[0]
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.fft.rfftn(torch.randn(n, n, n, generator=generator).to(transform.device))
+    beyond = shell_index_3d(n, transform.device) >= from_shell
+    return torch.where(beyond, transform.abs() * torch.sgn(noise), transform)
