@@ -1,0 +1,1 @@
+"""One self-contained HTML page a job, from tables, curves and images."""

@@ -1,0 +1,130 @@
+"""Pictures made of pixels: micrographs with picks, spectra, class averages, slices through maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from halfmap.report.plots import new_figure, png
+from halfmap.typing import Array
+
+SHOWN_PX = 640
+"""Micrographs are shown at about this size."""
+
+
+def shrunk(image: Array, target_px: int = SHOWN_PX) -> tuple[Array, int]:
+    """Average blocks of pixels so that the longer edge is about ``target_px``; returns image and factor."""
+    factor = max(1, round(max(image.shape) / target_px))
+    rows, columns = (size // factor for size in image.shape)
+    blocks = np.asarray(image[: rows * factor, : columns * factor], dtype=np.float64)
+    return blocks.reshape(rows, factor, columns, factor).mean(axis=(1, 3)), factor
+
+
+def grey_limits(image: Array) -> tuple[float, float]:
+    """Grey levels that hold all but the most extreme percent on each side."""
+    finite = image[np.isfinite(image)]
+    if finite.size == 0:
+        return 0.0, 1.0
+    low, high = np.percentile(finite, [1, 99])
+    return float(low), float(high if high > low else low + 1)
+
+
+def show(axis: Any, image: Array, title: str = "", limits: tuple[float, float] | None = None) -> None:
+    """Draw an image with row 0 on top and no axes."""
+    low, high = limits or grey_limits(image)
+    axis.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    axis.set_axis_off()
+    if title:
+        axis.set_title(title, fontsize=8)
+
+
+def micrograph_picture(
+    image: Array, x_px: Array, y_px: Array, diameter_px: float, title: str = "", smooth_px: float = 1.2
+) -> bytes:
+    """A micrograph with circles around the picks.
+
+    Parameters
+    ----------
+    image
+        Shape [y, x].
+    x_px, y_px
+        Positions in pixels of the image as given, shape [n].
+    diameter_px
+        Diameter of the circles in the same pixels.
+    title
+        Written above.
+    smooth_px
+        Gaussian blur of the shrunken picture, to see particles through the noise.
+    """
+    from matplotlib.collections import EllipseCollection
+    from scipy.ndimage import gaussian_filter
+
+    small, factor = shrunk(image)
+    small = gaussian_filter(small, smooth_px)
+    figure, axis = new_figure(7.0, 7.0 * small.shape[0] / small.shape[1])
+    show(axis, small, title)
+    centres = (np.stack([x_px, y_px], axis=1) + 0.5) / factor - 0.5
+    if len(centres):
+        size = np.full(len(centres), diameter_px / factor)
+        circles = EllipseCollection(
+            size, size, np.zeros(len(size)), units="xy", offsets=centres, offset_transform=axis.transData,
+            facecolors="none", edgecolors="#33b5ff", linewidths=0.9,
+        )  # fmt: skip
+        axis.add_collection(circles)
+    return png(figure)
+
+
+def spectrum_picture(image: Array, title: str = "") -> bytes:
+    """A power spectrum beside its fit, as the CTF step draws it."""
+    small, _ = shrunk(image, 420)
+    figure, axis = new_figure(3.8, 3.9)
+    show(axis, small, title)
+    return png(figure)
+
+
+def montage_picture(images: Sequence[Array], titles: Sequence[str], columns: int = 10) -> bytes:
+    """Images of one size in rows, each on its own grey scale; row-major."""
+    columns = min(columns, max(1, len(images)))
+    rows = -(-len(images) // columns)
+    figure, axes = new_figure(1.08 * columns, 1.24 * rows, rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, image, title in zip(axes.flat, images, titles, strict=False):
+        show(axis, np.asarray(image), title, (float(np.min(image)), float(np.max(image)) or 1.0))
+        axis.title.set_fontsize(6.5)
+    return png(figure, 130)
+
+
+def slices_picture(volume: Array, title: str = "", count: int = 7) -> bytes:
+    """Central slices along x, y, z above slices through the object along z, on one grey scale."""
+    size = volume.shape[0]
+    middle = size // 2
+    limits = float(np.percentile(volume, 2)), float(np.percentile(volume, 99.8))
+    weight = np.square(np.asarray(volume, dtype=np.float64) - np.median(volume)).sum(axis=(1, 2))
+    inside = np.flatnonzero(np.cumsum(weight) / weight.sum() > 0.01)
+    first = int(inside[0])
+    last = int(np.flatnonzero(np.cumsum(weight) / weight.sum() < 0.99)[-1]) if len(inside) < size else size - 1
+    along = np.unique(np.linspace(first, max(first + 1, last), count).astype(int))
+    figure, axes = new_figure(1.6 * count, 3.9, 2, count, height_ratios=(1, 1))
+    for axis in axes.flat:
+        axis.set_axis_off()
+    projection = np.asarray(volume).sum(axis=0)
+    for axis, image, name in zip(
+        axes[0],
+        (volume[middle], volume[:, middle], volume[:, :, middle], projection, projection_of(volume, 1)),
+        ("z slice", "y slice", "x slice", "projection along z", "projection along y"),
+        strict=False,
+    ):
+        show(axis, image, name, None if "projection" in name else limits)
+    for axis, z in zip(axes[1], along, strict=False):
+        show(axis, volume[z], f"z = {z - middle:+d} px", limits)
+    if title:
+        figure.suptitle(title, fontsize=9)
+    return png(figure, 130)
+
+
+def projection_of(volume: Array, axis: int) -> Array:
+    """Sum of a volume along an axis."""
+    return np.asarray(np.asarray(volume, dtype=np.float64).sum(axis=axis))
