@@ -43,7 +43,7 @@ def form_factor_A(element: str, frequency_per_A: FloatArray) -> FloatArray:
             f"there is no electron form factor for the element {element!r}.", remedy="Remove or rename such atoms."
         )
     quarter_k2 = 0.25 * np.asarray(frequency_per_A) ** 2
-    total = np.zeros_like(quarter_k2)
+    total: FloatArray = np.zeros_like(quarter_k2)
     for a, b in zip(coefficients.a, coefficients.b, strict=True):
         total += a * np.exp(-b * quarter_k2)
     return total
@@ -52,7 +52,8 @@ def form_factor_A(element: str, frequency_per_A: FloatArray) -> FloatArray:
 def water_form_factor_A(frequency_per_A: FloatArray) -> FloatArray:
     """Form factor of a water molecule, averaged over its orientations, in Å."""
     k = np.asarray(frequency_per_A)
-    return form_factor_A("O", k) + 2.0 * form_factor_A("H", k) * np.sinc(2.0 * 0.96 * k)
+    water: FloatArray = form_factor_A("O", k) + 2.0 * form_factor_A("H", k) * np.sinc(2.0 * 0.96 * k)
+    return water
 
 
 ICE_POTENTIAL_V: Final = float(POTENTIAL_PER_FORM_FACTOR_V_A2 * _WATER_PER_A3 * water_form_factor_A(np.zeros(1))[0])
@@ -76,7 +77,8 @@ def potential_transform(
         scattering = scattering + hydrogens * form_factor_A("H", k) * np.sinc(2.0 * _BOND_TO_HYDROGEN_A * k)
         volume_A3 += hydrogens * _DISPLACED_VOLUME_A3["H"]
     displaced = solvent_V * volume_A3 * np.exp(-np.pi * volume_A3 ** (2.0 / 3.0) * k**2)
-    return POTENTIAL_PER_FORM_FACTOR_V_A2 * scattering - displaced
+    transform: FloatArray = POTENTIAL_PER_FORM_FACTOR_V_A2 * scattering - displaced
+    return transform
 
 
 def ice_phase_variance_density(frequency_per_A: FloatArray, thickness_A: float, voltage_kV: float) -> FloatArray:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from halfmap.data.records import Volume
-from halfmap.errors import HalfmapError
+from halfmap.errors import BadInputError, HalfmapError
 from halfmap.io.model import read_model
 from halfmap.io.mrc import write_volume
 from halfmap.simulate.atoms import Atoms

@@ -14,6 +14,7 @@ LOCAL_TERMS: Final = 5
 """x, x², y, y², xy of the position; RELION's model has a sixth, constant one, which is the global motion."""
 _HALF_TAPS: Final = 8
 _STEPS: Final = 2048
+_STEPS_PER_FRAME: Final = 16
 _EARLY_E_PER_A2: Final = 5.0
 """Exposure in which the fast first motion dies down to 1/e."""
 
@@ -84,25 +85,27 @@ def random_motion(
 
     ``drift_A`` is the typical path over the movie, ``local_A`` the typical largest local displacement.
     """
-    edges = np.arange(n_frames + 1) * dose_per_frame_e_per_A2
-    total = edges[-1]
-    early = (1.0 - np.exp(-edges / _EARLY_E_PER_A2)) / (1.0 - np.exp(-total / _EARLY_E_PER_A2))
+    total = n_frames * dose_per_frame_e_per_A2
+    time = np.linspace(0.0, 1.0, n_frames * _STEPS_PER_FRAME + 1)[:, None]
+    early = (1.0 - np.exp(-time * total / _EARLY_E_PER_A2)) / (1.0 - np.exp(-total / _EARLY_E_PER_A2))
     angles = generator.uniform(0.0, 2.0 * np.pi, 2)
     lengths = drift_A * generator.uniform((0.5, 0.1), (0.9, 0.4))
     directions = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     bend = generator.uniform(-1.0, 1.0) * np.array([-directions[1, 1], directions[1, 0]])
-    steady = edges / total
-    path = lengths[0] * early[:, None] * directions[0] + lengths[1] * steady[:, None] * directions[1]
-    path += 0.3 * lengths[1] * (steady * (1.0 - steady))[:, None] * bend
-    jitter = generator.standard_normal((n_frames + 1, 2)).cumsum(axis=0)
-    path += 0.02 * drift_A / np.sqrt(n_frames) * jitter
-    middle = 0.5 * (path[1:] + path[:-1])
+    jitter = 0.02 * drift_A / np.sqrt(n_frames) * generator.standard_normal((n_frames + 1, 2)).cumsum(axis=0)
+    path = lengths[0] * early * directions[0] + lengths[1] * time * directions[1]
+    path += 0.3 * lengths[1] * time * (1.0 - time) * bend
+    at_edges = np.linspace(0.0, 1.0, n_frames + 1)
+    path += np.stack([np.interp(time[:, 0], at_edges, component) for component in jitter.T], axis=1)
+    first = np.arange(_STEPS_PER_FRAME) + np.arange(n_frames)[:, None] * _STEPS_PER_FRAME
+    mean = 0.5 * (path[first] + path[first + 1]).mean(axis=1)
+    edges = path[::_STEPS_PER_FRAME]
     grid = np.meshgrid(np.linspace(-0.5, 0.5, 9), np.linspace(-0.5, 0.5, 9))
     coefficients = generator.standard_normal((2, LOCAL_TERMS)) * np.array([1.0, 1.5, 1.0, 1.5, 1.0])
     field = np.einsum("ij,j...->i...", coefficients, _terms(*grid))
     largest = np.linalg.norm(field, axis=0).max()
     coefficients *= local_A * generator.uniform(0.6, 1.2) / largest
-    return Motion(middle - middle[0], np.diff(path, axis=0), coefficients)
+    return Motion(mean - mean[0], np.diff(edges, axis=0), coefficients)
 
 
 def _sinc_table() -> FloatArray:
@@ -118,7 +121,7 @@ def _sinc_table() -> FloatArray:
 _TABLE: Final = _sinc_table()
 
 
-@numba.njit(cache=True, fastmath=False)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, fastmath=False)
 def _warp(image: Array, dx: Array, dy: Array, table: Array, between: Array, out: Array) -> None:
     """Sample ``image`` at (x - dx, y - dy), rows first, then columns; edges repeat."""
     height, width = image.shape

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -44,14 +45,16 @@ _EER_RATE: Final = 0.05
 """Electrons a pixel in a camera frame of EER."""
 
 
-class MovieTask(NamedTuple):
+@dataclass(frozen=True)
+class MovieTask:
     """One movie to simulate."""
 
     index: int
     kind: MovieKind
 
 
-class Scene(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Scene:
     """A micrograph before the exposure: fields with a margin, and how they move."""
 
     particle_field: FloatArray
@@ -62,13 +65,14 @@ class Scene(NamedTuple):
 
 def movie_tasks(options: SimulateMoviesOptions, seed: int) -> list[MovieTask]:
     """The movies to simulate; which of them are special is drawn from the seed."""
-    special: list[MovieKind] = [
-        *["empty"] * options.empty_movies,
-        *["drifting"] * options.drifting_movies,
-        *["crystalline"] * options.crystalline_movies,
-        *["carbon"] * options.carbon_movies,
-        *["truncated"] * options.truncated_movies,
-    ]
+    counts: dict[MovieKind, int] = {
+        "empty": options.empty_movies,
+        "drifting": options.drifting_movies,
+        "crystalline": options.crystalline_movies,
+        "carbon": options.carbon_movies,
+        "truncated": options.truncated_movies,
+    }
+    special = [kind for kind, count in counts.items() for _ in range(count)]
     kinds: list[MovieKind] = ["ordinary"] * options.movies
     order = np.random.default_rng([seed, 1]).permutation(options.movies)
     for position, kind in zip(order, special, strict=False):
@@ -107,7 +111,8 @@ def write_gain(path: Path, detector: Detector, options: SimulateMoviesOptions) -
 
 
 @lru_cache(maxsize=2)
-def _projector(maps: tuple[Path, ...]) -> Projector:
+def _projector(maps: tuple[Path, ...], options: SimulateMoviesOptions) -> Projector:
+    """Projector of the maps that were written with these options."""
     return Projector([read_volume(path) for path in maps])
 
 
@@ -196,12 +201,12 @@ def _scene(
     largest = defocus.u_A + float(np.abs(particles.defocus_offset_A).max(initial=0.0))
     field = particle_field(
         particles,
-        _projector(maps),
+        _projector(maps, options),
         defocus,
         optics,
         shape=shape,
         margin_px=margin,
-        box_px=max(contrast_box_px(diameter_A, largest, pixel, options.voltage_kV), _projector(maps).box_px),
+        box_px=max(contrast_box_px(diameter_A, largest, pixel, options.voltage_kV), _projector(maps, options).box_px),
     )
     field *= background.transmission
     return Scene(field, background_field(background, plane, defocus, optics, pixel), margin, motion), particles

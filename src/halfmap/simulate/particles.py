@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from halfmap.simulate.options import SimulateParticlesOptions
 from halfmap.simulate.poses import random_classes, random_defocus, random_euler_rad
 from halfmap.simulate.projection import Optics, Projector, contrast_images
 from halfmap.simulate.specimen import contrast_box_px
-from halfmap.typing import FloatArray
+from halfmap.typing import Array, FloatArray
 from halfmap.units import DEG
 
 _BATCH: Final = 64
@@ -32,7 +33,8 @@ _COLOUR_A: Final = 30.0
 _TRUTH_ONLY: Final = ("rot_rad", "tilt_rad", "psi_rad", "shift_x_A", "shift_y_A", "class_number")
 
 
-class MicrographTask(NamedTuple):
+@dataclass(frozen=True)
+class MicrographTask:
     """The particles of one micrograph: its number, how many, the number of the first particle, optics group."""
 
     index: int
@@ -41,7 +43,8 @@ class MicrographTask(NamedTuple):
     group: int
 
 
-class GroupPlan(NamedTuple):
+@dataclass(frozen=True)
+class GroupPlan:
     """What the images of one optics group share: maps of the classes, box, and factor from rad to noise units."""
 
     maps: tuple[Path, ...]
@@ -71,7 +74,8 @@ def micrograph_name(index: int) -> str:
 
 
 @lru_cache(maxsize=4)
-def _projector(maps: tuple[Path, ...]) -> Projector:
+def _projector(maps: tuple[Path, ...], options: SimulateParticlesOptions) -> Projector:
+    """Projector of the maps that were written with these options."""
     return Projector([read_volume(path) for path in maps])
 
 
@@ -98,7 +102,7 @@ def _clean_images(
     truth: Mapping[str, FloatArray], plan: GroupPlan, options: SimulateParticlesOptions, diameter_A: float
 ) -> Iterator[FloatArray]:
     """Noise-free images in batches ``[n, y, x]``, protein positive, in rad times the group's scale."""
-    projector = _projector(plan.maps)
+    projector = _projector(plan.maps, options)
     optics = Optics(options.voltage_kV, options.cs_mm, options.amplitude_contrast, options.phase_shift_deg * DEG)
     sigma = interaction_constant_rad_per_VA(options.voltage_kV)
     largest = float(np.abs(truth["defocus_u_A"]).max())
@@ -122,10 +126,10 @@ def _clean_images(
         yield (plan.scale * sigma) * images[:, inner, inner].numpy()
 
 
-def circle_mask(box_px: int, diameter_px: float) -> FloatArray:
+def circle_mask(box_px: int, diameter_px: float) -> Array:
     """Mask ``[y, x]`` of the pixels within a circle about the origin of an image."""
     axis = np.arange(box_px) - box_px // 2
-    inside: FloatArray = np.hypot(axis[:, None], axis[None]) <= diameter_px / 2.0
+    inside: Array = np.hypot(axis[:, None], axis[None]) <= diameter_px / 2.0
     return inside
 
 
@@ -157,7 +161,7 @@ def plan_groups(
         for images in _clean_images(probe, unscaled[0], options, diameter_A)
     ]
     first = float(np.sqrt(options.snr / np.concatenate(variances).mean()))
-    return [plan._replace(scale=first * plan.pixel_size_A / unscaled[0].pixel_size_A) for plan in unscaled]
+    return [replace(plan, scale=first * plan.pixel_size_A / unscaled[0].pixel_size_A) for plan in unscaled]
 
 
 def noise_amplitude(box_px: int, pixel_size_A: float, kind: str) -> FloatArray:

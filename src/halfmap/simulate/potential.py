@@ -21,7 +21,7 @@ _SPREAD: Final = 0.65
 _CUTOFF_SIGMAS: Final = 5.2
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _spread(grid: Array, centre: Array, sigma: Array, weight: Array) -> None:
     """Add normalised Gaussians to a periodic grid ``[z, y, x]``; centres (x, y, z) and sigmas in voxels."""
     n = grid.shape[0]

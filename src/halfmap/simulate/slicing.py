@@ -1,4 +1,4 @@
-"""Central slices accurate to 3e-4 of the largest value, slower than those of the reconstruction and independent of them.
+"""Central slices accurate to 3e-4, slower than those of the reconstruction and independent of them.
 
 The truth that reconstructions are measured with should not carry their interpolation errors, so slices
 are interpolated here by a Kaiser-Bessel kernel of four taps in a transform that is oversampled twofold.
@@ -58,7 +58,7 @@ def oversampled_transform(volume: Tensor) -> Tensor:
     return torch.cat([mirrored, half, torch.zeros_like(mirrored)], dim=2).contiguous()
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _interpolate(transform: Array, position: Array, table: Array, out: Array) -> None:
     """Values at positions (x, y, z), where x >= 0, in voxels of the transform."""
     edge = transform.shape[0]

@@ -20,6 +20,7 @@ from halfmap.typing import Array, FloatArray
 
 _BATCH: Final = 32
 _FOCAL_STEP_A: Final = 100.0
+_THROWS: Final = 1000
 _DELOCALISATION_TO_A: Final = 4.0
 """Resolution to which the image of a particle is kept whole; what is spread further wraps around."""
 
@@ -53,18 +54,22 @@ class IcePlane:
 def scattered_positions_px(count: int, free: Array, distance_px: float, generator: np.random.Generator) -> FloatArray:
     """Draw up to ``count`` positions (x, y) on free pixels of a frame, none closer than a distance.
 
-    Darts are thrown until ``count`` are placed or 200 throws for each have failed.
+    Darts are thrown until ``count`` are placed or 1000 throws in a row have failed.
     """
     height, width = free.shape
-    placed = np.empty((0, 2))
-    for _ in range(200 * count):
-        if len(placed) == count:
-            break
+    placed = np.empty((count, 2))
+    found = failed = 0
+    while found < count and failed < _THROWS:
         dart = generator.uniform(-0.5, [width - 0.5, height - 0.5])
-        column, row = np.clip(np.round(dart).astype(int), 0, [width - 1, height - 1])
-        if free[row, column] and (np.hypot(*(placed - dart).T) >= distance_px).all():
-            placed = np.concatenate([placed, dart[None]])
-    return placed
+        column = min(max(round(dart[0]), 0), width - 1)
+        row = min(max(round(dart[1]), 0), height - 1)
+        offset = placed[:found] - dart
+        if free[row, column] and (offset[:, 0] ** 2 + offset[:, 1] ** 2 >= distance_px**2).all():
+            placed[found] = dart
+            found, failed = found + 1, 0
+        else:
+            failed += 1
+    return placed[:found]
 
 
 def contrast_box_px(diameter_A: float, largest_defocus_A: float, pixel_size_A: float, voltage_kV: float) -> int:
@@ -153,4 +158,5 @@ def _through_ctf(
         optics.phase_shift_rad,
         optics.envelope_A2,
     )
-    return torch.fft.irfft2(phase_ft * ctf, s=shape)
+    seen: Tensor = torch.fft.irfft2(phase_ft * ctf, s=shape)
+    return seen

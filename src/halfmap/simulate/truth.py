@@ -123,23 +123,21 @@ def write_truth_tables(
     numbers = [int(movie.stem.rpartition("_")[2]) for movie in movies]
     defocus = np.array([fact["defocus"] for fact in facts], dtype=np.float64).reshape(-1, 3)
     slopes = np.array([fact["plane"] for fact in facts], dtype=np.float64).reshape(-1, 2)
-    phase = np.full(len(movies), options.phase_shift_deg * DEG)
-    foreign = {KIND_LABEL: [fact["kind"] for fact in facts]}
-    foreign |= {label: [repr(float(v)) for v in slopes[:, i]] for i, label in enumerate(SLOPE_LABELS)}
-    micrographs = Table(
-        {
-            "micrograph_name": names,
-            "movie_name": names,
-            "optics_group": [1] * len(names),
-            "micrograph_metadata": [str(motion_file(folder, number)) for number in numbers],
-            "defocus_u_A": defocus[:, 0],
-            "defocus_v_A": defocus[:, 1],
-            "defocus_angle_rad": defocus[:, 2],
-            "phase_shift_rad": phase,
-            "ctf_bfactor_A2": np.full(len(names), options.envelope_A2),
-        },
-        foreign,
+    foreign = {KIND_LABEL: np.array([fact["kind"] for fact in facts], dtype=object)}
+    for label, slope in zip(SLOPE_LABELS, slopes.T, strict=True):
+        foreign[label] = np.array([repr(float(value)) for value in slope], dtype=object)
+    known = Table.of(
+        micrograph_name=names,
+        movie_name=names,
+        optics_group=[1] * len(names),
+        micrograph_metadata=[str(motion_file(folder, number)) for number in numbers],
+        defocus_u_A=defocus[:, 0],
+        defocus_v_A=defocus[:, 1],
+        defocus_angle_rad=defocus[:, 2],
+        phase_shift_rad=np.full(len(names), options.phase_shift_deg * DEG),
+        ctf_bfactor_A2=np.full(len(names), options.envelope_A2),
     )
+    micrographs = Table(known.columns, foreign)
     write_image_set(folder / "truth" / "micrographs.star", ImageSet("micrographs", micrographs, optics))
     rows = [_particle_rows(name, number, fact) for name, number, fact in zip(names, numbers, facts, strict=True)]
     columns = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
