@@ -81,7 +81,7 @@ def read_cs(path: PathLike, passthrough: Sequence[PathLike] = ()) -> ImageSet:
     for column in _PLAIN:
         if column.cryosparc in fields:
             rows[column.name] = _shortest(fields.pop(column.cryosparc))
-    rows["optics_group"], optics = _optics(fields)
+    rows["optics_group"], optics = _optics(fields, len(rows["uid"]))
     used = {"blob/psize_A", "blob/shape", *(c.cryosparc for c in _plain_optics())}
     foreign = {name: np.array(_text(values), object) for name, values in fields.items() if name not in used}
     return ImageSet(kind, Table(rows, foreign), optics)
@@ -155,9 +155,8 @@ def _take_alignments(fields: dict[str, Array], rows: dict[str, Any]) -> None:
         rows["class_number"] = fields.pop(_CLASS).astype(np.int64) + 1
 
 
-def _optics(fields: dict[str, Array]) -> tuple[Array, Table]:
+def _optics(fields: dict[str, Array], n_rows: int) -> tuple[Array, Table]:
     """Number the groups that agree in all optical fields from 1, by exposure group."""
-    n_rows = len(next(iter(fields.values()))) if fields else 0
     present = [name for name in _FIELDS_OF_OPTICS if name in fields]
     codes = np.zeros((n_rows, 1), np.int64)
     if present:

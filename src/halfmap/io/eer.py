@@ -28,6 +28,7 @@ from halfmap.typing import Array, PathLike
 _EER_8_BIT, _EER_7_BIT, _EER_TAGGED = 65000, 65001, 65002
 _TAG_METADATA, _TAG_SKIP_BITS, _TAG_X_BITS, _TAG_Y_BITS = 65001, 65007, 65008, 65009
 _SUBPIXEL_BITS = 2
+_BITS = ((1, 16), (0, 4), (0, 4))
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class EerMovie(Movie):
             raise HalfmapError(f"EER movies can be upsampled 1, 2 or 4 times, not {upsampling}")
         self._pages = TiffPages(path)
         self.path = self._pages.path
-        self._codes = [_code_of_page(page, self.path) for page in self._pages.pages]
+        self._codes = [_code_of_page(self._pages, index) for index in range(len(self._pages.pages))]
         self._upsampling = upsampling
         n_recorded = len(self._codes)
         if dose_total is None:
@@ -102,8 +103,8 @@ class EerMovie(Movie):
         counts = np.zeros(self.shape, np.uint16)
         for page in range(index * self._group, (index + 1) * self._group):
             skip_bits, x_bits, y_bits = self._codes[page]
-            reached = _decode(
-                self._raw(page), self._camera_shape[0], self._camera_shape[1],
+            reached = decode_frame(
+                np.frombuffer(self._pages.read_raw(page), np.uint8), self._camera_shape[0], self._camera_shape[1],
                 skip_bits, x_bits, y_bits, self._upsampling.bit_length() - 1, counts,
             )  # fmt: skip
             n_pixels = self._camera_shape[0] * self._camera_shape[1]
@@ -113,14 +114,6 @@ class EerMovie(Movie):
                     expected=f"{n_pixels}", remedy="Copy the file again, or leave the movie out.",
                 )  # fmt: skip
         return counts
-
-    def _raw(self, index: int) -> Array:
-        page, handle = self._pages.pages[index], self._pages.file.filehandle
-        strips = []
-        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-            handle.seek(offset)
-            strips.append(handle.read(count))
-        return np.frombuffer(b"".join(strips), np.uint8)
 
 
 def group(
@@ -218,30 +211,33 @@ def _append_page(file: BinaryIO, link: int, code: bytes, shape: tuple[int, int],
     return next_link
 
 
-def _code_of_page(page: object, path: Path) -> tuple[int, int, int]:
+def _code_of_page(pages: TiffPages, index: int) -> tuple[int, int, int]:
     """Bits of a skip, of x and of y inside the pixel."""
-    compression = int(getattr(page, "compression", 0))
+    compression = int(pages.pages[index].compression)
     if compression == _EER_8_BIT:
         return 8, _SUBPIXEL_BITS, _SUBPIXEL_BITS
     if compression == _EER_7_BIT:
         return 7, _SUBPIXEL_BITS, _SUBPIXEL_BITS
-    if compression == _EER_TAGGED:
-        tags = page.tags  # type: ignore[attr-defined]
-        bits = [int(tags.valueof(tag, 0)) for tag in (_TAG_SKIP_BITS, _TAG_X_BITS, _TAG_Y_BITS)]
-        if 1 <= bits[0] <= 16 and 0 <= bits[1] <= 4 and 0 <= bits[2] <= 4:
-            return bits[0], bits[1], bits[2]
+    if compression != _EER_TAGGED:
         raise BadInputError(
-            path, "bits of the code", found=bits, expected="up to 16, 4 and 4", remedy="Copy the file again."
+            pages.path, "compression", found=compression, expected=f"EER ({_EER_8_BIT} to {_EER_TAGGED})",
+            remedy="Rename the file if it is a plain TIFF movie.",
+        )  # fmt: skip
+    bits = [pages.tag(index, tag) for tag in (_TAG_SKIP_BITS, _TAG_X_BITS, _TAG_Y_BITS)]
+    if any(not isinstance(b, int) or not low <= b <= high for b, (low, high) in zip(bits, _BITS, strict=True)):
+        raise BadInputError(
+            pages.path,
+            "bits of the code",
+            found=bits,
+            expected=f"three numbers in {_BITS}",
+            remedy="Copy the file again.",
         )
-    raise BadInputError(
-        path, "compression", found=compression, expected=f"EER ({_EER_8_BIT} to {_EER_TAGGED})",
-        remedy="Rename the file if it is a plain TIFF movie.",
-    )  # fmt: skip
+    return bits[0], bits[1], bits[2]
 
 
 def _recorded_dose(pages: TiffPages, pixel_size_A: float | None) -> float | None:
     """Total dose in e/Å² from the metadata of the first page, which give it per pixel."""
-    raw = pages.pages[0].tags.valueof(_TAG_METADATA, b"")
+    raw = pages.tag(0, _TAG_METADATA)
     text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
     found = re.search(r'name="totalDose"[^>]*>\s*([-+.\deE]+)', text)
     if found is None or pixel_size_A is None:
@@ -254,12 +250,13 @@ def _recorded_dose(pages: TiffPages, pixel_size_A: float | None) -> float | None
 
 
 @numba.njit(cache=True, nogil=True)
-def _decode(
+def decode_frame(
     data: Array, rows: int, columns: int, skip_bits: int, x_bits: int, y_bits: int, up: int, counts: Array
 ) -> int:
-    """Add the electrons of one frame to ``counts``; return the number of pixels passed.
+    """Add the electrons of one frame to ``counts``, which is ``2**up`` times finer than the camera.
 
-    A result other than rows * columns tells of damage: the stream ended early or overshot.
+    Returns the number of pixels passed; one other than rows * columns tells of damage: the stream
+    ended early or overshot.
     """
     n_pixels = rows * columns
     go_on = (1 << skip_bits) - 1

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import gemmi
 import numpy as np
 
 from halfmap.errors import BadInputError
-from halfmap.io.files import existing_file, format_suffix
+from halfmap.io.files import DECOMPRESSION_ERRORS, existing_file, format_suffix, open_binary
 from halfmap.typing import Array, PathLike
 
-_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
+_PDB = (".pdb", ".ent")
+_SUFFIXES = (*_PDB, ".cif", ".mmcif")
+_PDB_POSITIONS = (slice(30, 38), slice(38, 46), slice(46, 54))
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +55,8 @@ def read_model(path: PathLike) -> AtomicModel:
             path, "suffix", found=path.suffix or "absent", expected=f"one of {', '.join(_SUFFIXES)}",
             remedy="Give a PDB or mmCIF file.",
         )  # fmt: skip
+    if format_suffix(path) in _PDB:
+        _check_pdb_numbers(path)
     try:
         structure = gemmi.read_structure(str(path))
     except (ValueError, RuntimeError, OSError, UnicodeError) as error:
@@ -75,3 +81,26 @@ def read_model(path: PathLike) -> AtomicModel:
         residue_number=np.array([site.residue.seqid.num for site in atoms], dtype=np.int64),
         chain=np.array([site.chain.name for site in atoms]),
     )
+
+
+def _check_pdb_numbers(path: Path) -> None:
+    """Raise for positions that are no numbers; gemmi reads those as zero."""
+    with open_binary(path) as stream:
+        try:
+            lines = stream.read().splitlines()
+        except DECOMPRESSION_ERRORS as error:
+            raise BadInputError(
+                path, "content", found=f"damaged ({error})", expected="a PDB file", remedy="Copy the file again."
+            ) from error
+    for number, line in enumerate(lines, start=1):
+        if not line.startswith((b"ATOM  ", b"HETATM")):
+            continue
+        try:
+            finite = all(math.isfinite(float(line[columns])) for columns in _PDB_POSITIONS)
+        except ValueError:
+            finite = False
+        if not finite:
+            raise BadInputError(
+                path, f"line {number}, position of the atom", found=repr(line[30:54].decode("latin-1")),
+                expected="three numbers of eight columns", remedy="Correct the file.",
+            )  # fmt: skip

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -30,15 +32,18 @@ _PLAUSIBLE_PIXEL_A = (0.01, 100.0)
 
 
 class TiffPages:
-    """Pages of a TIFF file, checked to be all there and of one shape and type."""
+    """Pages of a TIFF file, checked to be all there and of one shape and type.
+
+    The file is open only while something is read from it.
+    """
 
     def __init__(self, path: PathLike) -> None:
         self.path = existing_file(path)
         try:
-            self.file = tifffile.TiffFile(self.path)
-            self.pages = [page.aspage() for page in self.file.pages]
-            self._check_chain()
-            self._check_extents()
+            with tifffile.TiffFile(self.path) as self._file:
+                self.pages = [page.aspage() for page in self._file.pages]
+                self._check_chain()
+                self._check_extents()
         except BadInputError:
             raise
         except Exception as error:  # tifffile passes on whatever its decoders and struct raise
@@ -60,26 +65,55 @@ class TiffPages:
     def read(self, index: int) -> Array:
         """Decode one page, in the row order of the file."""
         try:
-            pixels = self.pages[index].asarray()
+            with self._reopened():
+                pixels = self.pages[index].asarray()
         except Exception as error:  # as above
             raise _damaged(self.path, f"page {index + 1}", error) from error
         return np.asarray(pixels)
 
+    def read_raw(self, index: int) -> bytes:
+        """The bytes of one page as they lie in the file, strip after strip."""
+        page = self.pages[index]
+        strips = []
+        with self.path.open("rb") as file:
+            for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+                file.seek(offset)
+                strips.append(file.read(count))
+        return b"".join(strips)
+
+    @contextmanager
+    def _reopened(self) -> Iterator[None]:
+        self._file.filehandle.open()
+        try:
+            yield
+        finally:
+            self._file.filehandle.close()
+
+    def tag(self, index: int, tag: int | str) -> Any:
+        """Value of a tag of a page, None if it has no such tag."""
+        try:
+            with self._reopened():
+                return self.pages[index].tags.valueof(tag)
+        except Exception as error:  # as above
+            raise _damaged(self.path, f"tag {tag} of page {index + 1}", error) from error
+
     def pixel_size_A(self) -> float | None:
         """Pixel size from the resolution tags, None if they are missing or mean dots on paper."""
-        tags = self.pages[0].tags
-        unit, resolutions = tags.valueof("ResolutionUnit"), [tags.valueof(f"{x}Resolution") for x in "XY"]
-        if unit not in _A_PER_UNIT or None in resolutions:
+        unit = self.tag(0, "ResolutionUnit")
+        resolutions = [self.tag(0, f"{axis}Resolution") for axis in "XY"]
+        if unit not in _A_PER_UNIT or resolutions[0] != resolutions[1]:
             return None
-        if resolutions[0] != resolutions[1] or 0 in resolutions[0]:
+        try:
+            pixels, units = resolutions[0]
+            size_A = _A_PER_UNIT[unit] * units / pixels
+        except (TypeError, ValueError, ZeroDivisionError):
             return None
-        size_A = _A_PER_UNIT[unit] * resolutions[0][1] / resolutions[0][0]
         low, high = _PLAUSIBLE_PIXEL_A
         return float(f"{size_A:.6g}") if low < size_A < high else None
 
     def _check_chain(self) -> None:
         """Raise if the last page read points to another one: the rest of the file is missing."""
-        tiff, handle = self.file.tiff, self.file.filehandle
+        tiff, handle = self._file.tiff, self._file.filehandle
         handle.seek(self.pages[-1].offset)
         (n_tags,) = struct.unpack(tiff.tagnoformat, handle.read(tiff.tagnosize))
         handle.seek(self.pages[-1].offset + tiff.tagnosize + n_tags * tiff.tagsize)
