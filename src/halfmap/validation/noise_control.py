@@ -14,6 +14,7 @@ from halfmap.validation.orientations import SIDE_VIEWS_SCF, OrientationCover
 
 MIN_SHELLS = 5
 """Halves that agree in fewer shells share a blob at most."""
+_FIRST_TELLING_SHELL = 3
 MAX_RANDOMISED = 0.1
 """Correlation that a mask may give to noise where the resolution is read."""
 MAX_AT_NYQUIST = 0.05
@@ -80,15 +81,17 @@ def is_noise(verdicts: list[Verdict]) -> bool:
 
 
 def significant_shells(curves: FscCurves) -> int:
-    """Number of shells from shell 1 on in which the unmasked FSC stays above chance.
+    """Number of shells, from the centre on, in which the unmasked FSC stays above chance.
 
     Chance is three standard deviations of noise, ``3 / sqrt(2π s²)``, and at least 0.143. (A shell has 2π s²
     pairs of mates; half the full number of degrees of freedom is counted, as a particle does not fill its box.)
+    Shells 1 and 2 have too few pixels to say anything and count with shell 3.
     """
-    shell = np.arange(1, len(curves.unmasked))
+    shell = np.arange(_FIRST_TELLING_SHELL, len(curves.unmasked))
     chance = np.maximum(FSC_HALF_MAP_THRESHOLD, 3.0 / np.sqrt(2.0 * math.pi * shell**2))
-    below = np.flatnonzero(curves.unmasked[1:] < chance)
-    return int(below[0]) if len(below) else len(shell)
+    below = shell[curves.unmasked[_FIRST_TELLING_SHELL:] < chance]
+    last = int(below[0]) - 1 if len(below) else len(curves.unmasked) - 1
+    return last if last >= _FIRST_TELLING_SHELL else 0
 
 
 def _on_agreement(curves: FscCurves, shared_reference_A: float | None) -> list[Verdict]:
