@@ -68,6 +68,7 @@ _COLUMNS: Final = (
     Column("uid", "int", "permanent number of the row", "rlnHalfmapUid", cryosparc="uid"),
     Column("coordinate_x_px", "float", "x in the micrograph, from the first column", "rlnCoordinateX"),
     Column("coordinate_y_px", "float", "y in the micrograph, from the first row", "rlnCoordinateY"),
+    Column("particle_diameter_A", "float", "longest diameter of the particle", "rlnParticleDiameter"),
     Column("pick_figure_of_merit", "float", "score of the pick", "rlnAutopickFigureOfMerit"),
     Column("image_name", "str", "N@stack of the particle, N from 1", "rlnImageName", cryosparc="blob/path"),
     Column("rot_rad", "float", "first Euler angle (ZYZ) of rot_img_from_map", "rlnAngleRot", DEG, "alignments3D/pose"),
