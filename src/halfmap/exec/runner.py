@@ -304,4 +304,4 @@ def _sigterm_interrupts() -> Iterator[None]:
 
 
 def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from halfmap.errors import HalfmapError
@@ -71,8 +72,15 @@ def _maker(file: FileRecord, reader: JobRecord, index: Index) -> Path | None:
         made = {output.hash for output in JobRecord.load(folder).outputs}
         if file.hash in made or not made:
             return folder
-    makers = index.makers(file.hash)
-    return makers[0].folder if makers else folder
+    # Equal content can be made again later; only a job that ended before can be the origin.
+    makers = [job.folder for job in index.makers(file.hash) if _ended_before(job.record, reader)]
+    return makers[-1] if makers else folder
+
+
+def _ended_before(job: JobRecord, reader: JobRecord) -> bool:
+    if not (job.runs and reader.runs and job.runs[-1].ended):
+        return False
+    return datetime.fromisoformat(job.runs[-1].ended) <= datetime.fromisoformat(reader.runs[0].started)
 
 
 def _job_folder(file: Path) -> Path | None:
