@@ -18,6 +18,8 @@ COARSE_GRID_PX = 256
 N_SHELLS = 64
 FIRST_BFACTOR_PX2 = 600.0
 """Weight exp(-B f²/2) of the first search, before the data have spoken."""
+STANDS_OUT = 5.0
+"""Height of a peak (in standard deviations) that noise does not reach: its maximum is about 3."""
 MAX_ITERATIONS = 12
 CONVERGED_PX = 0.01
 
@@ -53,6 +55,8 @@ class Alignment:
     """Standard deviation of the path's second differences that the data ask for."""
     iterations: int
     converged: bool
+    signal: bool = True
+    """False where the frames have nothing in common that could be aligned; all shifts are zero then."""
 
 
 def band_indices(shape: tuple[int, int], max_frequency: float) -> tuple[Int[Tensor, " ky"], int]:
@@ -85,7 +89,9 @@ def align_frames(band: Band, *, shape: tuple[int, int], max_shift_px: float) -> 
         return Alignment(np.zeros((n, 2)), np.full(n, np.inf), float("inf"), 0, True)
     scale = min(1.0, COARSE_GRID_PX / max(shape))
     coarse = band.cropped(0.5 * scale)
-    shifts = _search_widely(coarse, shape, max_shift_px)
+    shifts, signal = _search_widely(coarse, shape, max_shift_px)
+    if not signal:
+        return Alignment(np.zeros((n, 2)), np.full(n, np.inf), float("inf"), 0, False, signal=False)
     weighting = _Weighting.of(band, shifts)
     error, sigma, change, iteration = np.full(n, np.inf), float("inf"), np.inf, 0
     for iteration in range(1, MAX_ITERATIONS + 1):
@@ -135,8 +141,11 @@ def _without_lowest(weight: Float[Tensor, "ky kx"], band: Band) -> Float[Tensor,
     return torch.where(_frequency(band) > 2.5 * step, weight, 0.0)
 
 
-def _search_widely(band: Band, shape: tuple[int, int], max_shift_px: float) -> FloatArray:
-    """Whole correlation maps of strongly low-passed frames; three rounds, coarse but safe."""
+def _search_widely(band: Band, shape: tuple[int, int], max_shift_px: float) -> tuple[FloatArray, bool]:
+    """Whole correlation maps of strongly low-passed frames; three rounds, coarse but safe.
+
+    Returns the shifts, and whether at least half of the peaks stand out of their maps.
+    """
     ny, nx = band.ft.shape[1], 2 * band.ft.shape[2] - 1
     frequency = _frequency(band)
     weight = _without_lowest(torch.exp(-0.5 * FIRST_BFACTOR_PX2 * frequency**2), band)
@@ -146,16 +155,25 @@ def _search_widely(band: Band, shape: tuple[int, int], max_shift_px: float) -> F
     allowed = (y.abs()[:, None] * step_y <= max_shift_px) & (x.abs()[None, :] * step_x <= max_shift_px)
     n = len(band.ft)
     shifts, share = np.zeros((n, 2)), 1.0 - 1.0 / n
-    for _ in range(3):
+    heights: list[float] = []
+    for last in (False, False, True):
         total = _sum_of_moved(band, shifts)
         for i in range(n):
             cross = band.ft[i].conj() * (total - _moved(band, i, shifts[i])) * weight
             rows = torch.roll(cross, (ny + 1) // 2, dims=0)
             ccf = torch.fft.irfft2(rows, s=(ny, nx))
             peak = int(torch.where(allowed, ccf, -torch.inf).argmax())
+            if last:
+                heights.append(_peak_height(ccf, float(ccf.flatten()[peak])))
             shifts[i] += share * (_parabolic_peak(ccf, peak // nx, peak % nx) * (step_x, step_y) - shifts[i])
-        shifts -= shifts[0]
-    return shifts
+        shifts -= shifts.mean(axis=0)
+    return shifts, float(np.median(heights)) > STANDS_OUT
+
+
+def _peak_height(ccf: Float[Tensor, "y x"], peak: float) -> float:
+    """Height of a peak above the median of its map, in (robust) standard deviations of the map."""
+    median = ccf.median()
+    return (peak - float(median)) / (1.4826 * float((ccf - median).abs().median()) + 1e-30)
 
 
 def _parabolic_peak(ccf: Float[Tensor, "y x"], row: int, column: int) -> FloatArray:
@@ -187,7 +205,7 @@ class _Weighting:
         """
         n = len(shifts)
         frequency = _frequency(band)
-        width = float(band.fx[-1]) / N_SHELLS
+        width = max(float(band.fx[-1]) / N_SHELLS, float(band.fx[1]), float(band.fy[1] - band.fy[0]))
         shell = (frequency / width).long().clamp_max(N_SHELLS).flatten()
         multiplicity = _multiplicity(band).expand_as(frequency).double()
 
@@ -196,7 +214,7 @@ class _Weighting:
             out.index_add_(0, shell, (values.double() * multiplicity).flatten())
             return out[:N_SHELLS].cpu().numpy()
 
-        count = shells(torch.ones_like(frequency))
+        count = np.maximum(shells(torch.ones_like(frequency)), 1.0)
         total = _sum_of_moved(band, shifts)
         each = torch.zeros_like(frequency)
         for i in range(n):

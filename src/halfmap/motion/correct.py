@@ -17,7 +17,7 @@ from halfmap.motion.align import Alignment, Band, align_frames, band_indices
 from halfmap.motion.frames import FrameCorrector, Frames
 from halfmap.motion.sums import plan_sums, sum_frames
 from halfmap.motion.trajectory import motion_A
-from halfmap.typing import FloatArray
+from halfmap.typing import Array, FloatArray
 
 ALIGNMENT_BAND = 0.25
 """Highest frequency used for alignment, in cycles per (binned) pixel."""
@@ -159,7 +159,7 @@ def alignment_band(frames_ft: Complex[Tensor, "n y kx"], shape: tuple[int, int],
     return Band(ft, fy, fx)
 
 
-def fill_left_out(shifts_px: FloatArray, usable: FloatArray) -> FloatArray:
+def fill_left_out(shifts_px: FloatArray, usable: Array) -> FloatArray:
     """Shifts of all frames from those of the usable ones: between neighbours, and zero at the first frame."""
     at = np.flatnonzero(usable)
     every = np.arange(len(usable))

@@ -71,6 +71,7 @@ def process_movie(files: MovieFiles, *, device: str, save_unweighted: bool, floa
         "gain_defects": frames.n_gain_defects,
         "shift_error_px": _finite(float(np.median(result.alignment.error_px))),
         "converged": result.alignment.converged,
+        "aligned": result.alignment.signal,
         "message": movie.message,
     }
 
@@ -114,6 +115,9 @@ def write_motion_star(
             "rlnMicrographShiftY": shifts_px[:, 1],
         },
     }
+    y, x = np.nonzero(frames.replaced)
+    if len(x):
+        blocks["hot_pixels"] = {"rlnCoordinateX": x.astype(np.float64), "rlnCoordinateY": y.astype(np.float64)}
     left_out = [(i + 1, reason) for i, reason in enumerate(frames.reasons) if reason]
     if left_out:
         blocks["halfmap_left_out"] = {

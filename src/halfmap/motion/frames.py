@@ -48,6 +48,8 @@ class Frames:
     gain: FloatArray | None
     defects: Array
     """``[y, x]`` bool: pixels to replace in every frame."""
+    replaced: Array
+    """``[y, x]`` bool: those of them that the gain does not mark."""
     n_gain_defects: int
     n_hot: int
     n_dead: int
@@ -116,7 +118,7 @@ def read_frames(
             remedy="Check that the gain reference belongs to this movie.",
         )  # fmt: skip
     n_hot = int((hot | (undefined & ~no_gain)).sum())
-    return Frames(raw, tuple(reasons), gain, defects, int(no_gain.sum()), n_hot, int(dead.sum()))
+    return Frames(raw, tuple(reasons), gain, defects, defects & ~no_gain, int(no_gain.sum()), n_hot, int(dead.sum()))
 
 
 def _reasons(raw: list[Array]) -> list[str]:

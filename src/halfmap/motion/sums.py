@@ -13,7 +13,7 @@ from torch import Tensor
 
 from halfmap.motion.sums_fast import accumulate
 from halfmap.optics.dose import dose_weights
-from halfmap.typing import FloatArray
+from halfmap.typing import Array, FloatArray
 
 N_RADII: Final = 4096
 """Entries of the table of dose weights, from frequency 0 to the corner's."""
@@ -36,7 +36,7 @@ class SumPlan:
     """``[n, 2]`` (x, y) shifts to apply."""
     weights: FloatArray
     """``[n, N_RADII]`` weight of each frame by frequency, from 0 to sqrt(1/2) cycles/px."""
-    groups: FloatArray
+    groups: Array
     """``[n]`` number of the power-spectrum group of each frame, non-decreasing."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from halfmap.typing import FloatArray
+from halfmap.typing import Array, FloatArray
 
 _LOG_SIGMAS = np.linspace(np.log(0.01), np.log(30.0), 33)
 
@@ -53,7 +53,7 @@ def smooth_trajectory(measured_px: FloatArray, information: FloatArray) -> tuple
     return solve(best)[1].reshape(n, 2), float(np.exp(best))
 
 
-def _nearest_informative(measured_px: FloatArray, informative: FloatArray) -> FloatArray:
+def _nearest_informative(measured_px: FloatArray, informative: Array) -> FloatArray:
     if informative.all() or not informative.any():
         return measured_px
     good = np.flatnonzero(informative)

@@ -30,6 +30,8 @@ def run(job: JobContext, inputs: Mapping[str, list[Path]], options: MotionOption
     items = movie_files(movies, stems, options, job.seed)
     results = job.each("motion", items, work, key=lambda item: str(item.movie))
     for result in results:
+        if result.value is not None and not result.value["aligned"]:
+            job.warn(f"{result.key}: the frames have no signal in common; they were added without shifts.")
         for number, reason in (result.value or {}).get("left_out", {}).items():
             job.warn(f"{result.key}: frame {number} was left out: {reason}.")
     done = [(i, result.value) for i, result in enumerate(results) if result.value is not None]
