@@ -38,7 +38,7 @@ def installed(tmp_path, monkeypatch):
     for name in "abc":
         (tmp_path / f"{name}.txt").write_text(name)
     data = np.zeros((4, 4, 4), np.float32)
-    data[1, 2, 3] = -3
+    data[1, 2, 3], data[0, 0, 0] = -3, 1
     write_volume(tmp_path / "map.mrc", Volume(data, 1.5))
 
 
