@@ -1,0 +1,1 @@
+"""Reads what a job wrote and draws its page."""

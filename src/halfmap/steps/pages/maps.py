@@ -1,0 +1,128 @@
+"""Sections on maps: slices, FSC curves, orientations, iterations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from halfmap.report.html import Report
+
+if TYPE_CHECKING:
+    from halfmap.io.star import StarBlock
+
+FSC_CURVES = (
+    ("corrected", "rlnFourierShellCorrelationCorrected"),
+    ("masked", "rlnFourierShellCorrelationMaskedMaps"),
+    ("unmasked", "rlnFourierShellCorrelationUnmaskedMaps"),
+    ("phases randomised", "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps"),
+    ("against the reference", "halfmapFourierShellCorrelationReference"),
+)
+
+
+def map_section(page: Report, folder: Path, figures: dict[str, Any], title: str = "Map") -> None:
+    """Slices through the map."""
+    from halfmap.io.mrc import read_volume
+    from halfmap.report.pictures import slices_picture
+
+    volume = read_volume(folder / "map.mrc")
+    size = volume.data.shape[0]
+    page.section(title, f"{size}³ voxels of {volume.pixel_size_A:.3g} Å.")
+    caption = "Above: central slices and projections. Below: slices through the object, in voxels from the centre."
+    page.figure(slices_picture(volume.data), caption)
+
+
+def fsc_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
+    """FSC curves of the file that the job wrote."""
+    import numpy as np
+
+    from halfmap.io.star import read_star
+    from halfmap.report.plots import fsc_plot
+
+    blocks = read_star(folder / "fsc.star")
+    table: StarBlock = blocks["fsc"]
+    frequency = np.asarray(table["rlnResolution"], dtype=np.float64)
+    curves = {name: np.asarray(table[label], dtype=np.float64) for name, label in FSC_CURVES if label in table}
+    page.section("Fourier shell correlation")
+    page.facts({key.replace("_A", " (Å)").replace("_", " "): figures[key] for key in figures if "resolution" in key})
+    page.figure(
+        fsc_plot(frequency, curves),
+        "Agreement of two halves that never saw each other. 'Phases randomised' is what the mask alone makes of "
+        "noise; the corrected curve has that taken out.",
+    )
+
+
+def orientation_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
+    """Which views the particles show."""
+    from halfmap.io.relion import read_image_set
+    from halfmap.report.plots import orientation_plot
+
+    particles = read_image_set(folder / "particles.star", "particles")
+    page.section("Orientations", f"Views of {len(particles)} particles.")
+    page.figure(
+        orientation_plot(particles["rot_rad"], particles["tilt_rad"]),
+        "Directions from which the particles are seen, before symmetry is applied.",
+    )
+
+
+def iterations_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
+    """How the refinement went."""
+    from halfmap.io.star import read_star
+
+    block = next(iter(read_star(folder / "iterations.star").values()))
+    page.section("Iterations")
+    names = list(block)
+    rows = [{_label(n): _value(block[n][i]) for n in names} for i in range(block.n_rows)]
+    page.table(rows)
+
+
+def _label(name: str) -> str:
+    return name.replace("_A", " (Å)").replace("_deg", " (°)").replace("_", " ")
+
+
+def _value(text: Any) -> Any:
+    try:
+        return float(text) if "." in str(text) else int(text)
+    except ValueError:
+        return str(text)
+
+
+def abinitio_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
+    """A first map; its hand is a toss of a coin."""
+    map_section(page, folder, figures, "Initial map")
+    page.text("The hand of a map from projections alone is undetermined; it is decided once helices can be seen.")
+
+
+def refine_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
+    """Everything on a refinement."""
+    map_section(page, folder, figures, "Refined map")
+    fsc_section(page, folder, figures)
+    orientation_section(page, folder, figures)
+    iterations_section(page, folder, figures)
+
+
+def postprocess_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
+    """The sharpened map and how far it can be believed."""
+    map_section(page, folder, figures, "Sharpened map")
+    fsc_section(page, folder, figures)
+    guinier_section(page, folder, figures)
+
+
+def guinier_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
+    """Fall-off of the amplitudes, where the job wrote it."""
+    import numpy as np
+
+    from halfmap.io.star import read_star
+    from halfmap.report.plots import guinier_plot
+
+    block = read_star(folder / "fsc.star").get("guinier")
+    if block is None:
+        return
+    page.section("Guinier plot")
+    x = np.asarray(block["rlnResolutionSquared"], dtype=np.float64)
+    y = np.asarray(block["rlnLogAmplitudesOriginal"], dtype=np.float64)
+    keep = np.isfinite(y) & (y > -99)
+    bfactor_A2 = figures.get("bfactor_A2")
+    scale = float(figures.get("guinier_intercept") or 0.0)
+    page.figure(
+        guinier_plot(x[keep], y[keep], bfactor_A2, scale), "Logarithm of the amplitudes against squared frequency."
+    )
