@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from jaxtyping import Complex, Float
@@ -63,8 +61,7 @@ def maxima(score: Float[Tensor, "y x"], min_distance_px: float, least: float) ->
         y, x (with the fraction of a pixel, by a parabola in each direction) and score, highest first.
     """
     values = score.cpu().numpy()
-    reach = max(1, math.floor(min_distance_px / (2.0 * math.sqrt(2.0))))
-    pooled = torch.nn.functional.max_pool2d(score[None, None], 2 * reach + 1, stride=1, padding=reach)[0, 0]
+    pooled = torch.nn.functional.max_pool2d(score[None, None], 3, stride=1, padding=1)[0, 0]
     y, x = np.nonzero((values == pooled.cpu().numpy()) & (values >= least))
     order = np.lexsort((x, y, -values[y, x]))
     y, x = y[order], x[order]
