@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halfmap.report.html import Report
+from halfmap.typing import Array
 
 if TYPE_CHECKING:
     from halfmap.data.records import ImageSet
@@ -99,8 +100,15 @@ def ctf_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
                 ("agreement", "halfmapCorrelation"),
             )
         }
+        columns["spectrum"] = _on_scale_of(columns["spectrum"], columns["fit"])
         frequency = np.asarray(curve["halfmapFrequency"], dtype=np.float64)
         page.figure(ctf_plot(frequency, columns, resolution_A), "Averaged along the rings; dashed: where the fit ends.")
+
+
+def _on_scale_of(values: Array, target: Array) -> Array:
+    """Values times the factor that makes their spread that of the target; the rings' depth has no unit."""
+    spread = float(values.std())
+    return values * (float(target.std()) / spread) if spread > 0 else values
 
 
 def pick_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:

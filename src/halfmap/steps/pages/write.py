@@ -29,7 +29,7 @@ SECTIONS: Mapping[str, Callable[[Report, Path, dict[str, Any]], None]] = {
 
 def write_page(folder: Path, record: JobRecord, citations: Sequence[str] = ()) -> Path:
     """Draw the page of a finished job from its outputs; returns its path."""
-    page = Report(f"{record.step.capitalize()}", str(folder))
+    page = Report(f"halfmap {record.step}", str(folder))
     page.warnings(record.warnings)
     draw = SECTIONS.get(record.step)
     if draw is not None:
