@@ -192,8 +192,12 @@ def _in_relion_units(values: Array, column: Column) -> Array:
     if column.relion_scale == 1.0:
         return values
     exact = values / column.relion_scale
-    short = np.array([float(f"{value:.15g}") for value in exact.tolist()], dtype=np.float64)
-    return np.where(short * column.relion_scale == values, short, exact)
+    # Nine decimals are what most files have, and quick to try.
+    written = np.round(exact, 9)
+    open_ = np.flatnonzero(written * column.relion_scale != values)
+    short = np.array([float(f"{value:.15g}") for value in exact[open_].tolist()], dtype=np.float64)
+    written[open_] = np.where(short * column.relion_scale == values[open_], short, exact[open_])
+    return written
 
 
 def _with_group(rows: Table, optics: Table, path: Path, note: Note) -> Table:

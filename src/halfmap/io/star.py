@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -362,26 +362,31 @@ def _loop_lines(block: Mapping[str, Sequence[Any] | Array], path: PathLike) -> I
 def _as_text(values: Sequence[Any] | Array) -> list[str]:
     """Text of each value: floats with the fewest digits that give them again, text quoted where needed."""
     array = np.asarray(values)
-    if array.dtype.kind == "f":
-        # tolist() would widen float32 and show digits that it does not have.
-        return list(map(str, array if array.dtype.itemsize < 8 else array.tolist()))
-    if array.dtype.kind in "iu":
-        return [str(v) for v in array.tolist()]
+    # tolist() would widen float32 and show digits that it does not have.
+    plain = list(array) if array.dtype.kind == "f" and array.dtype.itemsize < 8 else array.tolist()
+    to_text: Callable[[Any], str] = str
     if array.dtype.kind == "b":
-        return [str(int(v)) for v in array.tolist()]
-    texts = [str(v) for v in array.tolist()]
-    quoted = {text: _quoted(text) for text in _needing_quotes(set(texts))}
-    return [quoted.get(text, text) for text in texts] if quoted else texts
+        to_text = _bool_text
+    elif array.dtype.kind not in "fiu":
+        to_text = _quoted_text
+    distinct = set(plain)
+    if len(distinct) > len(plain) // 2:
+        return list(map(to_text, plain))
+    text_of = {value: to_text(value) for value in distinct}
+    return [text_of[value] for value in plain]
+
+
+def _bool_text(value: bool) -> str:
+    return str(int(value))
 
 
 _SPECIAL = re.compile(r"[\x00-\x20\x7f]|^$|^[\"'_#;]|^(?:data_|loop_|save_|stop_|global_)", re.IGNORECASE)
 
 
-def _needing_quotes(texts: Iterable[str]) -> Iterator[str]:
-    return (text for text in texts if _SPECIAL.search(text))
-
-
-def _quoted(text: str) -> str:
+def _quoted_text(value: object) -> str:
+    text = str(value)
+    if not _SPECIAL.search(text):
+        return text
     for quote in ('"', "'"):
         if not re.search(quote + r"( |$)|[\x00-\x1f\x7f]", text):
             return f"{quote}{text}{quote}"
