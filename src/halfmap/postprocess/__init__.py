@@ -1,0 +1,1 @@
+"""From two half-maps to a mask and a sharpened map."""

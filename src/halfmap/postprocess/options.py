@@ -1,0 +1,41 @@
+"""Options of making a mask and of post-processing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from halfmap.options import Options, option
+
+
+class MaskOptions(Options):
+    """How a mask is made from a map."""
+
+    mask_low_pass_A: float = option(
+        15.0, help="Low-pass filter before the threshold is applied.", advanced=True, gt=0, le=200
+    )
+    mask_threshold: float | None = option(
+        None, help="Threshold on the low-passed map; decided from the map if not given.", advanced=True
+    )
+    mask_extend_A: float | None = option(
+        None, help="Width by which the mask is extended; the larger of 6 Å and 3 pixels if not given.",
+        advanced=True, ge=0, le=200,
+    )  # fmt: skip
+    mask_soft_edge_A: float | None = option(
+        None, help="Width of the soft edge beyond; the larger of 10 Å and 6 pixels if not given.",
+        advanced=True, ge=0, le=200,
+    )  # fmt: skip
+
+
+class PostprocessOptions(MaskOptions):
+    """How two half-maps become one sharpened map."""
+
+    mask: Path | None = option(None, help="Mask with values 0 to 1; made from the half-maps if not given.")
+    b_factor_A2: float | None = option(
+        None, help="B factor to sharpen by (positive sharpens); from the Guinier plot if not given.", ge=-2000, le=2000
+    )
+    b_factor_fit_from_A: float = option(
+        10.0, help="Resolution from which on the Guinier plot is fitted.", advanced=True, gt=1, le=100
+    )
+    low_pass_A: float | None = option(
+        None, help="Resolution of the final low-pass filter; the map's own if not given.", advanced=True, gt=0, le=200
+    )
