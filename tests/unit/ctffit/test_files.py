@@ -1,0 +1,91 @@
+import csv
+
+import numpy as np
+import pytest
+
+from halfmap.ctffit.estimate import FitSettings
+from halfmap.ctffit.files import MicrographFiles, process_micrograph
+from halfmap.ctffit.model import Microscope
+from halfmap.ctffit.options import CtfOptions
+from halfmap.ctffit.session import micrograph_files, with_ctf
+from halfmap.data.records import ImageSet
+from halfmap.data.table import Table
+from halfmap.errors import BadInputError
+from halfmap.fourier.periodogram import centred_amplitude
+from halfmap.io.mrc import read_image, write_image
+from halfmap.io.star import read_star
+from halfmap.units import DEG
+
+
+def task(folder, titan, *, power_spectrum=None):
+    settings = FitSettings()
+    return MicrographFiles(folder / "a.mrc", power_spectrum, folder / "a", 1.4, titan, settings)
+
+
+def test_a_stored_spectrum_is_fitted_and_its_files_agree(make_spectrum, titan, tmp_path):
+    spectrum = make_spectrum(15000, 14400, 30)
+    write_image(tmp_path / "a_ps.mrc", centred_amplitude(spectrum.power), 1.4)
+    value = process_micrograph(task(tmp_path, titan, power_spectrum=tmp_path / "a_ps.mrc"), device="cpu")
+    assert abs(value["defocus_u_A"] - 15000) < 50
+    picture, _ = read_image(value["ctf_image_name"])
+    assert picture.shape == (512, 512)
+    star = read_star(tmp_path / "a_ctf.star")
+    assert float(star["ctf_fit"]["rlnDefocusU"][0]) == value["defocus_u_A"]
+    assert float(star["ctf_fit"]["rlnDefocusAngle"][0]) * DEG == pytest.approx(value["defocus_angle_rad"])
+    curve = {label: np.asarray(v, float) for label, v in star["ctf_curve"].items()}
+    low = curve["halfmapFrequency"] < 0.15
+    assert np.corrcoef(curve["halfmapSpectrum"][low], curve["halfmapFit"][low])[0, 1] > 0.7
+    assert np.asarray(star["ctf_candidates"]["halfmapScore"], float)[0] > 0
+
+
+def test_a_micrograph_that_is_too_small_is_an_error(titan, tmp_path):
+    write_image(tmp_path / "a.mrc", np.random.default_rng(0).normal(size=(64, 300)).astype(np.float32), 1.4)
+    with pytest.raises(BadInputError, match=r"a\.mrc.*at least 128"):
+        process_micrograph(task(tmp_path, titan), device="cpu")
+
+
+def test_a_spectrum_that_is_not_square_is_an_error(titan, tmp_path):
+    write_image(tmp_path / "a_ps.mrc", np.random.default_rng(0).random((64, 128)).astype(np.float32), 1.4)
+    with pytest.raises(BadInputError, match="--no-power-spectra"):
+        process_micrograph(task(tmp_path, titan, power_spectrum=tmp_path / "a_ps.mrc"), device="cpu")
+
+
+def test_two_optics_groups_keep_their_constants_and_columns_pass_through(tmp_path):
+    optics = Table.of(
+        optics_group=[2, 1], voltage_kV=[200.0, 300.0], cs_mm=[0.01, 2.7], amplitude_contrast=[0.1, 0.07],
+        micrograph_pixel_size_A=[1.2, 0.8],
+    )  # fmt: skip
+    rows = Table.of(
+        micrograph_name=["a.mrc", "b.mrc"], optics_group=[1, 2], motion_total_A=[3.0, 4.0],
+        power_spectrum_name=["a_ps.mrc", "None"],
+    )  # fmt: skip
+    micrographs = ImageSet("micrographs", rows, optics)
+    options = CtfOptions()
+    first, second = micrograph_files(micrographs, [tmp_path / "a", tmp_path / "b"], options)
+    assert (first.microscope, first.pixel_size_A) == (Microscope(300.0, 2.7, 0.07), 0.8)
+    assert (second.microscope, second.pixel_size_A) == (Microscope(200.0, 0.01, 0.1), 1.2)
+    assert first.power_spectrum is not None
+    assert second.power_spectrum is None
+    value = {
+        "defocus_u_A": 1e4, "defocus_v_A": 9e3, "defocus_angle_rad": 0.1, "phase_shift_rad": 0.0,
+        "ctf_figure_of_merit": 0.1, "ctf_fit_resolution_A": 4.0, "ctf_image_name": "b_ctf.mrc",
+    }  # fmt: skip
+    fitted = with_ctf(micrographs, [(1, value)], options)
+    assert fitted["micrograph_name"].tolist() == ["b.mrc"]
+    assert fitted["motion_total_A"].tolist() == [4.0]
+    assert "phase_shift_rad" not in fitted
+
+
+@pytest.mark.truth
+def test_apoferritin_micrographs_agree_with_ctffind(shared_data, tmp_path):
+    """EMPIAR-10146 against CTFFIND 5, with the same (nominal) constants: see docs/results/ctf_real.md."""
+    with (shared_data / "reference" / "ctffind5.tsv").open() as table:
+        reference = {row["micrograph"]: row for row in csv.DictReader(table, delimiter="\t")}
+    paths = sorted((shared_data / "empiar-10146").glob("*.mrc"))
+    assert len(paths) == 10
+    for path in paths:
+        files = MicrographFiles(path, None, tmp_path / path.stem, 1.5, Microscope(300.0, 2.7, 0.07), FitSettings())
+        value, expected = process_micrograph(files, device="cpu"), reference[path.stem]
+        assert abs(value["defocus_u_A"] - float(expected["defocus_u_A"])) < 170
+        assert abs(value["defocus_v_A"] - float(expected["defocus_v_A"])) < 170
+        assert value["ctf_fit_resolution_A"] < 6
