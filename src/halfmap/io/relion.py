@@ -27,6 +27,7 @@ from halfmap.data.records import ImageSet
 from halfmap.data.table import Table
 from halfmap.errors import BadInputError, HalfmapError
 from halfmap.io.paths import resolve_path
+from halfmap.io.relion_coordinates import COORDINATE_FILES, join_coordinate_files
 from halfmap.io.relion_optics import (
     Note,
     merge_row_optics,
@@ -77,7 +78,8 @@ def read_image_set(
     Parameters
     ----------
     path
-        A STAR file of RELION 3.0 to 5 or of halfmap.
+        A STAR file of RELION 3.0 to 5 or of halfmap; a list of coordinate files, one a micrograph
+        (autopick.star), is joined.
     kind
         What is wanted; by default what the file holds. Particles that have coordinates can be
         read as ``"coordinates"``.
@@ -103,6 +105,9 @@ def read_image_set(
     note = note or _no_note
     blocks = read_star(path, lambda name: _TYPES if name in _TYPED_BLOCKS else {})
     optics_block = blocks.pop("optics", None)
+    if COORDINATE_FILES in blocks and kind in (None, "coordinates"):
+        note(f"coordinates joined from {blocks[COORDINATE_FILES].n_rows} files")
+        blocks["particles"] = join_coordinate_files(blocks.pop(COORDINATE_FILES), _TYPES, path)
     kind, block_name = _find_rows(blocks, kind, path)
     rows = _table(as_types(blocks.pop(block_name), _TYPES, path, block_name))
     if optics_block is None:
@@ -194,9 +199,9 @@ def _in_relion_units(values: Array, column: Column) -> Array:
     exact = values / column.relion_scale
     # Nine decimals are what most files have, and quick to try.
     written = np.round(exact, 9)
-    open_ = np.flatnonzero(written * column.relion_scale != values)
-    short = np.array([float(f"{value:.15g}") for value in exact[open_].tolist()], dtype=np.float64)
-    written[open_] = np.where(short * column.relion_scale == values[open_], short, exact[open_])
+    unlike = np.flatnonzero(written * column.relion_scale != values)
+    short = np.array([float(f"{value:.15g}") for value in exact[unlike].tolist()], dtype=np.float64)
+    written[unlike] = np.where(short * column.relion_scale == values[unlike], short, exact[unlike])
     return written
 
 

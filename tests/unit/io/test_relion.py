@@ -223,6 +223,30 @@ class TestCoordinatesAlone:
         with pytest.raises(BadInputError, match="rlnMicrographPixelSize is absent"):
             read_image_set(written(tmp_path, self.TEXT))
 
+    def test_one_file_a_micrograph(self, tmp_path: Path) -> None:
+        (tmp_path / "AutoPick").mkdir()
+        picks = "data_\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n_rlnAutopickFigureOfMerit #3\n_rlnNew #4\n"
+        (tmp_path / "AutoPick" / "a.star").write_text(picks + "1 2 0.5 007\n3 4 0.25 x\n")
+        (tmp_path / "AutoPick" / "b.star").write_text(picks)
+        (tmp_path / "AutoPick" / "c.star").write_text(picks + "5 6 nan y\n")
+        listed = "data_coordinate_files\n\nloop_\n_rlnMicrographName #1\n_rlnMicrographCoordinates #2\n"
+        names = "".join(f"MotionCorr/{m}.mrc AutoPick/{m}.star\n" for m in "abc")
+        notes: list[str] = []
+        images = read_image_set(
+            written(tmp_path, listed + names), defaults={"micrograph_pixel_size_A": 1.1}, note=notes.append
+        )
+        assert images.kind == "coordinates"
+        assert images["micrograph_name"].tolist() == ["MotionCorr/a.mrc"] * 2 + ["MotionCorr/c.mrc"]
+        assert images["coordinate_x_px"].tolist() == [1, 3, 5]
+        assert images.rows.foreign["rlnNew"].tolist() == ["007", "x", "y"]
+        assert "coordinates joined from 3 files" in notes
+        (tmp_path / "AutoPick" / "c.star").write_text("data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n1 2\n")
+        with pytest.raises(BadInputError, match=r"c\.star: columns is"):
+            read_image_set(tmp_path / "in.star", defaults={"micrograph_pixel_size_A": 1.1})
+        (tmp_path / "AutoPick" / "c.star").unlink()
+        with pytest.raises(BadInputError, match=r"AutoPick/c\.star is not there"):
+            read_image_set(tmp_path / "in.star", defaults={"micrograph_pixel_size_A": 1.1})
+
     def test_real_picks(self, shared_data: Path) -> None:
         path = shared_data / "empiar-10146" / "manual_picks.star"
         images = read_image_set(path, "coordinates", defaults={"micrograph_pixel_size_A": 1.5})
