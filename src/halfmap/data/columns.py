@@ -4,6 +4,7 @@
 CryoSPARC fields that need more than a factor (rotation vectors, fractional coordinates) are
 translated in ``io/cryosparc.py``; the field named here says where they come from.
 """
+# ruff: noqa: E501 (one line a column)
 
 from __future__ import annotations
 
@@ -61,8 +62,8 @@ _COLUMNS: Final = (
     Column("phase_shift_rad", "float", "phase shift of a phase plate", "rlnPhaseShift", DEG, "ctf/phase_shift_rad"),
     Column("ctf_bfactor_A2", "float", "envelope of the CTF", "rlnCtfBfactor", cryosparc="ctf/bfactor"),
     Column("ctf_scale", "float", "scale of the CTF", "rlnCtfScalefactor", cryosparc="ctf/scale"),
-    Column("ctf_fit_resolution_A", "float", "resolution to which the CTF fits", "rlnCtfMaxResolution", cryosparc="ctf/fit_resolution"),
-    Column("ctf_figure_of_merit", "float", "correlation of spectrum and fit", "rlnCtfFigureOfMerit", cryosparc="ctf/cross_corr"),
+    Column("ctf_fit_resolution_A", "float", "resolution to which the CTF fits", "rlnCtfMaxResolution", cryosparc="ctf/ctf_fit_to_A"),
+    Column("ctf_figure_of_merit", "float", "correlation of spectrum and fit", "rlnCtfFigureOfMerit", cryosparc="ctf/cross_corr_ctffind4"),
     Column("ctf_image_name", "str", "picture of spectrum and fit", "rlnCtfImage"),
     # --- particles -------------------------------------------------------------------------------
     Column("uid", "int", "permanent number of the row", "rlnHalfmapUid", cryosparc="uid"),

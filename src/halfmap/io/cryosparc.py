@@ -33,8 +33,12 @@ from halfmap.typing import Array, PathLike
 _FIELDS_OF_OPTICS = ("ctf/exp_group_id", "ctf/accel_kv", "ctf/cs_mm", "ctf/amp_contrast", "blob/psize_A", "blob/shape",
                      "micrograph_blob/psize_A")  # fmt: skip
 _PLAIN = tuple(
-    COLUMNS[name] for name in ("defocus_u_A", "defocus_v_A", "defocus_angle_rad", "phase_shift_rad", "ctf_bfactor_A2")
-)
+    COLUMNS[name]
+    for name in (
+        "defocus_u_A", "defocus_v_A", "defocus_angle_rad", "phase_shift_rad", "ctf_bfactor_A2", "ctf_scale",
+        "ctf_fit_resolution_A", "ctf_figure_of_merit",
+    )
+)  # fmt: skip
 _POSE, _SHIFT, _SHIFT_PIXEL, _SPLIT = (f"alignments3D/{name}" for name in ("pose", "shift", "psize_A", "split"))
 _X, _Y, _SHAPE, _MICROGRAPH = (
     f"location/{name}" for name in ("center_x_frac", "center_y_frac", "micrograph_shape", "micrograph_path")

@@ -62,7 +62,8 @@ _FINITE = OPTICS_COLUMNS | {
     "rot_rad", "tilt_rad", "psi_rad", "shift_x_A", "shift_y_A", "dose_per_frame_e_per_A2", "pre_exposure_e_per_A2",
 }  # fmt: skip
 """Columns in which a NaN can only be a fault."""
-_ORIGINS = {"rlnOriginX": "shift_x_A", "rlnOriginY": "shift_y_A"}
+_ORIGINS = {label: column.name for column in COLUMNS.values() for label in column.relion_older}
+"""Shifts of RELION 3.0, in pixels."""
 _SAME_SHIFT_PX = 0.01
 
 
