@@ -130,7 +130,7 @@ def fitted_scale(
 def _first_scale(
     reference: Tensor, observations: Observations, rows: Array, noise: NoiseModel, plan: SearchPlan
 ) -> float:
-    """Scale at which the map's mean projection has a small share of the images' power: too weak rather than too strong."""
+    """Scale at which the map's mean slice has a small share of the images' power: rather too weak than too strong."""
     power = torch.fft.rfftn(reference).abs().square()
     n = observations.grid.box_px
     fx, fy, fz = frequencies_3d((n, n, n))

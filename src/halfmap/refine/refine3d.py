@@ -22,7 +22,7 @@ from halfmap.refine.noise import NoiseModel
 from halfmap.refine.observations import EDGE_A, Observations
 from halfmap.refine.options import RefineOptions
 from halfmap.refine.reference import fitted_scale, on_grid
-from halfmap.refine.regularise import masked_fsc, resolution_shell, ssnr_of_half, ssnr_of_whole
+from halfmap.refine.regularise import masked_fsc, resolution_shell, ssnr_of_half, ssnr_of_whole, trusted
 from halfmap.refine.search3d import Poses, SearchPlan, plan_search
 from halfmap.refine.session import Session
 from halfmap.refine.work import single_threaded_torch
@@ -32,9 +32,9 @@ CHECKPOINT = "refine"
 LARGEST_GROWTH = 1.6
 """Resolution of the next search relative to the last one, at most."""
 PATIENCE = 2
-"""Iterations without better resolution after which poses that no longer move mean the end."""
-STILL_FRAC = 0.5
-"""Poses stand still when they change by less than this share of what the resolution can tell apart."""
+"""Iterations without a gain after which refinement looks everywhere once more, and ends if that brings nothing."""
+GAIN_SHELLS = 0.1
+"""What counts as a gain: the area under the FSC, in shells."""
 NO_GAIN = 0.9
 """A final resolution worse than this share of the starting one is not evidence of a structure."""
 
@@ -83,8 +83,9 @@ class _Progress:
     fsc: Tensor
     radius_px: int
     iteration: int = 0
-    best_shell: int = 0
+    best_content: float = 0.0
     stalled: int = 0
+    look_everywhere: bool = False
     last: bool = False
     iterations: list[dict[str, Any]] = field(default_factory=list)
 
@@ -141,15 +142,22 @@ class Refinement:
         given = self.options.shift_range_A
         return given if given is not None else max(0.08 * self.options.diameter_A, 3 * self.grid.pixel_size_A)
 
+    @property
+    def initial_resolution_A(self) -> float:
+        """What the starting map is low-passed to."""
+        given = self.options.initial_resolution_A
+        return given if given is not None else min(max(self.options.diameter_A / 4, 20.0), 60.0)
+
     def run(self) -> Refined:
         """Iterate until nothing is gained any more, then once more to the Nyquist frequency."""
         with single_threaded_torch():
             halves, progress = self._restored() or self._begin()
             while True:
-                results, sums_fsc = self._iteration(halves, progress)
-                if progress.last:
+                last = progress.last or progress.iteration + 1 >= self.options.max_iterations
+                results = self._iteration(halves, progress, last)
+                if last:
                     return self._outcome(results, progress)
-                halves = self._next_halves(halves, results, sums_fsc)
+                halves = self._next_halves(halves, results, progress)
                 self._save(halves, progress)
 
     # --- one iteration ---------------------------------------------------------------------------
@@ -162,15 +170,13 @@ class Refinement:
             range_A, half.shift_sigma_A, self.session.seed * 1000 + progress.iteration,
         )  # fmt: skip
 
-    def _iteration(self, halves: list[HalfState], progress: _Progress) -> tuple[list[HalfResult], Tensor]:
+    def _iteration(self, halves: list[HalfState], progress: _Progress, last: bool) -> list[HalfResult]:
         progress.iteration += 1
         started = time.process_time()
-        progress.last = progress.last or progress.iteration >= self.options.max_iterations
         nyquist = self.grid.nyquist_px
-        insert_radius = (
-            nyquist if progress.last else min(nyquist, max(progress.radius_px + 10, progress.radius_px * 3 // 2))
-        )
-        label = f"iteration {progress.iteration}{' (last)' if progress.last else ''}"
+        ahead = max(progress.radius_px + 10, progress.radius_px * 3 // 2)
+        insert_radius = nyquist if last else min(nyquist, ahead)
+        label = f"iteration {progress.iteration}{' (last)' if last else ''}"
         results = []
         with self.session.progress(label, sum(map(len, self.rows))) as ticker:
             for half in halves:
@@ -184,13 +190,14 @@ class Refinement:
         volumes = [result.sums.volume() for result in results]
         curve = masked_fsc(volumes[0], volumes[1], self.mask)
         self._note(halves, results, curve, progress, time.process_time() - started)
-        return results, curve
+        return results
 
     def _note(
         self, halves: list[HalfState], results: list[HalfResult], curve: Tensor, progress: _Progress, cpu_s: float
     ) -> None:
         """Write down what happened, and decide how the next iteration is done."""
         shell = resolution_shell(curve)
+        content = float(trusted(curve)[1:].sum())
         turned = torch.cat([r.turned_rad for r in results])
         moved = torch.cat([r.moved_A for r in results])
         poses = [r.poses for r in results]
@@ -214,29 +221,32 @@ class Refinement:
         facts = progress.iterations[-1]
         self.session.log(
             f"iteration {progress.iteration}: {reached_A:.2f} Å, searched to {facts['search_resolution_A']:.2f} Å, "
-            f"{facts['searched_everywhere_frac']:.0%} everywhere, poses turned by {facts['turned_deg']:.2f}° and moved by "
-            f"{facts['moved_A']:.2f} Å (median), {cpu_s:.1f} s of CPU"
+            f"{facts['searched_everywhere_frac']:.0%} everywhere, poses turned by {facts['turned_deg']:.2f}° and moved "
+            f"by {facts['moved_A']:.2f} Å (median), {cpu_s:.1f} s of CPU"
         )
-        if shell > progress.best_shell:
-            progress.best_shell, progress.stalled = shell, 0
+        if content > progress.best_content + GAIN_SHELLS:
+            progress.best_content, progress.stalled = content, 0
         else:
             progress.stalled += 1
-        resolvable = self.grid.length_A / progress.radius_px / self.options.diameter_A
-        still = float(turned.median()) < STILL_FRAC * resolvable
-        ended = progress.stalled >= PATIENCE and (still or progress.stalled >= 2 * PATIENCE)
         progress.fsc = curve
         largest = math.ceil(LARGEST_GROWTH * progress.radius_px)
         progress.radius_px = min(max(shell, 4), largest, self.grid.nyquist_px)
-        progress.last = progress.last or ended
+        everywhere = progress.iterations[-1]["searched_everywhere_frac"] == 1.0
+        # Before the end every particle is searched everywhere once more: some settled on too poor a map.
+        progress.look_everywhere = progress.stalled >= PATIENCE and not everywhere
+        progress.last = progress.last or (progress.stalled >= PATIENCE and everywhere)
 
-    def _next_halves(self, halves: list[HalfState], results: list[HalfResult], curve: Tensor) -> list[HalfState]:
+    def _next_halves(
+        self, halves: list[HalfState], results: list[HalfResult], progress: _Progress
+    ) -> list[HalfState]:
         join = self.grid.shell_of_resolution(self.options.join_below_A) if self.options.join_below_A else 0.0
         joined = results[0].sums.joined_below(results[1].sums, join)
-        ssnr = ssnr_of_half(curve)
+        ssnr = ssnr_of_half(progress.fsc)
         return [
             HalfState(
                 half.rows, sums.volume(ssnr) * self.mask, result.poses.rot_img_from_map[:, 0].clone(),
-                result.poses.shift_A[:, 0].clone(), result.settled, result.noise, result.shift_sigma_A,
+                result.poses.shift_A[:, 0].clone(), result.settled & (not progress.look_everywhere), result.noise,
+                result.shift_sigma_A,
             )
             for half, result, sums in zip(halves, results, joined, strict=True)
         ]  # fmt: skip
@@ -245,14 +255,14 @@ class Refinement:
 
     def _begin(self) -> tuple[list[HalfState], _Progress]:
         options, session = self.options, self.session
-        volume = on_grid(self._reference, self.grid, options.diameter_A, options.initial_resolution_A)
-        radius = max(4, math.floor(self.grid.shell_of_resolution(options.initial_resolution_A)))
-        progress = _Progress(
-            torch.zeros(self.grid.box_px // 2 + 1, dtype=torch.float64), min(radius, self.grid.nyquist_px)
-        )
+        start_A = self.initial_resolution_A
+        volume = on_grid(self._reference, self.grid, options.diameter_A, start_A)
+        radius = max(4, math.floor(self.grid.shell_of_resolution(start_A)))
+        nothing = torch.zeros(self.grid.box_px // 2 + 1, dtype=torch.float64)
+        progress = _Progress(nothing, min(radius, self.grid.nyquist_px))
         session.log(
             f"reference: {self._reference.data.shape[0]} px of {self._reference.pixel_size_A:.4g} Å brought to "
-            f"{self.grid.box_px} px of {self.grid.pixel_size_A:.4g} Å, low-passed to {options.initial_resolution_A:g} Å, "
+            f"{self.grid.box_px} px of {self.grid.pixel_size_A:.4g} Å, low-passed to {start_A:.3g} Å, "
             f"set to zero outside {options.diameter_A:g} Å"
         )
         halves = []
@@ -271,9 +281,8 @@ class Refinement:
             ]  # fmt: skip
             best = max(fits, key=lambda fit: fit.likelihood_gain)
             inverted = best is fits[1]
-            session.log(
-                f"half {number}: grey values of the reference multiplied by {best.scale * (1 - 2 * inverted):.4g}"
-            )
+            factor = -best.scale if inverted else best.scale
+            session.log(f"half {number}: grey values of the reference multiplied by {factor:.4g}")
             if inverted:
                 session.warn(
                     f"half {number}: the particles fit the reference better with its contrast inverted "
@@ -328,18 +337,16 @@ class Refinement:
 
     def _judge(self, refined: Refined) -> None:
         """Say so where the result is no evidence of a structure."""
-        if refined.resolution_A > NO_GAIN * self.options.initial_resolution_A:
+        if refined.resolution_A > NO_GAIN * self.initial_resolution_A:
             self.session.warn(
                 f"The halves agree to {refined.resolution_A:.1f} Å only, no further than the starting map was given "
-                f"({self.options.initial_resolution_A:g} Å): this is what pure noise gives. The map repeats the reference."
+                f"({self.initial_resolution_A:.3g} Å): this is what pure noise gives. The map repeats the reference."
             )
-        if not refined.iterations or len(refined.iterations) >= self.options.max_iterations:
-            self.session.warn(
-                f"Refinement was ended after {self.options.max_iterations} iterations; it had not converged."
-            )
+        if len(refined.iterations) >= self.options.max_iterations:
+            self.session.warn(f"Ended after {self.options.max_iterations} iterations, perhaps before convergence.")
 
 
-_KEPT = ("radius_px", "iteration", "best_shell", "stalled", "last", "iterations")
+_KEPT = ("radius_px", "iteration", "best_content", "stalled", "look_everywhere", "last", "iterations")
 
 
 def _unsearched(rows: Array, reference: Tensor, noise: NoiseModel, shift_sigma_A: float) -> HalfState:

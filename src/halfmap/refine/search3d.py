@@ -27,7 +27,7 @@ from halfmap.typing import Array
 MOST_DIRECTIONS = 1200
 """Directions of a global search at most; a finer grid is left to the climb."""
 RADIANS_PER_RESOLUTION = 0.6
-"""A grid of spacing s serves for features of ``s * diameter * this`` and coarser: the climb starts within their reach."""
+"""A grid of spacing s serves for features of ``s * diameter * this``: a climb starts within their reach."""
 GRID_MODES = 48
 MODES_CLIMBED = 6
 MODES_KEPT = 3
@@ -195,7 +195,7 @@ class PoseSearch:
         image = torch.arange(len(batch), device=rot.device)[:, None].expand(modes.direction.shape)
         start = Candidates(
             image.flatten(), rot.flatten(0, 1), self.shifts_box[modes.shift].flatten(0, 1),
-            modes.log_weight.flatten().double(), torch.zeros(image.numel(), 5, 5, dtype=torch.float64, device=rot.device),
+            modes.log_weight.flatten().double(), rot.new_zeros(image.numel(), 5, 5),
         )  # fmt: skip
         identity = self.operators[:1]
         near = 1.2 * self.plan.spacing_rad
