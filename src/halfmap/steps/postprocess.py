@@ -39,7 +39,7 @@ def run(job: JobContext, inputs: Mapping[str, list[Path]], options: PostprocessO
 
 STEP = Step(
     name="postprocess",
-    summary="Judge two half-maps by their FSC (unmasked, masked, phase-randomised, directional) and sharpen their mean.",
+    summary="Judge two half-maps by their FSC (unmasked, masked, randomised, directional), and sharpen their mean.",
     options=PostprocessOptions,
     inputs=(
         Port("half1", "half-map", "Unfiltered map of half 1."),
