@@ -102,10 +102,7 @@ def slices_picture(volume: Array, title: str = "", count: int = 7) -> bytes:
     size = volume.shape[0]
     middle = size // 2
     limits = float(np.percentile(volume, 2)), float(np.percentile(volume, 99.8))
-    weight = np.square(np.asarray(volume, dtype=np.float64) - np.median(volume)).sum(axis=(1, 2))
-    inside = np.flatnonzero(np.cumsum(weight) / weight.sum() > 0.01)
-    first = int(inside[0])
-    last = int(np.flatnonzero(np.cumsum(weight) / weight.sum() < 0.99)[-1]) if len(inside) < size else size - 1
+    first, last = _extent(volume)
     along = np.unique(np.linspace(first, max(first + 1, last), count).astype(int))
     figure, axes = new_figure(1.6 * count, 3.9, 2, count, height_ratios=(1, 1))
     for axis in axes.flat:
@@ -123,6 +120,16 @@ def slices_picture(volume: Array, title: str = "", count: int = 7) -> bytes:
     if title:
         figure.suptitle(title, fontsize=9)
     return png(figure, 130)
+
+
+def _extent(volume: Array) -> tuple[int, int]:
+    """First and last z of the part that holds all but a hundredth of the variance at each end."""
+    variance = np.square(np.asarray(volume, dtype=np.float64) - np.median(volume)).sum(axis=(1, 2))
+    total = variance.sum()
+    if not total > 0:
+        return 0, len(variance) - 1
+    first, last = np.searchsorted(np.cumsum(variance) / total, [0.01, 0.99])
+    return int(first), int(last)
 
 
 def projection_of(volume: Array, axis: int) -> Array:
