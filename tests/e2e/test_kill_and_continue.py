@@ -27,7 +27,7 @@ if __name__ == "__main__":
     options = ToyOptions(iterations=12, pause_s=0.03)
     run_job(STEP, {"texts": [Path(t) for t in texts]}, options, RunOptions(out=out, seed=3, threads=2))
 """
-BOOKKEEPING = {"job.json", "run.log", ".lock", "trace.txt"}
+BOOKKEEPING = {"job.json", "run.log", ".lock", "trace.txt", "report.html"}
 KILLS = 12
 
 

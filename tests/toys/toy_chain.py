@@ -43,7 +43,7 @@ NO_OPTIONS = type("Nothing", (Options,), {})
 
 
 def toy(name, takes, gives, options=NO_OPTIONS, **figures):
-    inputs = tuple(Port(n, kind, n, many=kind in ("movies", "job")) for n, kind in takes.items())
+    inputs = tuple(Port(n, kind, n, many=kind == "movies") for n, kind in takes.items())
     outputs = tuple(Port(n, kind, n, file=file) for n, (kind, file) in gives.items())
 
     def run(job, inputs, options):
@@ -72,6 +72,5 @@ STEPS = {
             "half2": ("half-map", "half2.mrc"), "map": ("volume", "map.mrc")}, Refine, resolution_A=3.4),
         toy("mask", {"map": "volume"}, {"mask": ("mask", "mask.mrc")}),
         toy("postprocess", {"half1": "half-map", "half2": "half-map"}, {"map": ("volume", "map.mrc")}, Postprocess),
-        toy("report", {"jobs": "job"}, {"report": ("table", "report.html")}),
     )
 }  # fmt: skip

@@ -83,6 +83,8 @@ def expand(argument: str, port: Port) -> list[Path]:
 
 
 def _of_folder(folder: Path, port: Port) -> list[Path]:
+    if port.kind == "job":
+        return _jobs_in(folder, port)
     if (folder / RECORD_FILE).exists():
         return [_output_of_job(folder, port)]
     suffixes = FILES_IN_FOLDER.get(port.kind, ())
@@ -93,6 +95,15 @@ def _of_folder(folder: Path, port: Port) -> list[Path]:
         f"{folder} is a folder without {port.kind} ({port.name}: {port.help}).",
         remedy="Name a file, or a job's folder.",
     )
+
+
+def _jobs_in(folder: Path, port: Port) -> list[Path]:
+    """The record of the job in a folder, or those of the jobs in the folders right below."""
+    own = folder / RECORD_FILE
+    found = [own] if own.exists() else sorted(folder.glob(f"*/{RECORD_FILE}"))
+    if not found:
+        raise NoInputError(f"{folder} holds no job ({port.name}: {port.help}).", remedy="Name folders of jobs.")
+    return found
 
 
 def _output_of_job(folder: Path, port: Port) -> Path:

@@ -252,8 +252,24 @@ class _Attempt:
         }
         final = self.record.model_copy(update=changes)
         _write_failures(self.job.folder, final.failed_items)
+        if event == "finish":
+            final = _with_page(self.job, final)
         final.save(self.job.folder)
         return final
+
+
+def _with_page(job: RunningJob, record: JobRecord) -> JobRecord:
+    """Draw the job's page; one that cannot be drawn is a warning, the results are there without it."""
+    from halfmap.steps.pages.write import PAGE, write_page
+
+    if any(port.file == PAGE for port in job.step.outputs):
+        return record
+    try:
+        write_page(job.folder, record, [citation.text for citation in job.step.citations])
+    except Exception as error:
+        job.write_log(traceback.format_exc())
+        job.warn(f"report.html could not be drawn: {type(error).__name__}: {error}")
+    return record.model_copy(update={"warnings": tuple(job.warnings)})
 
 
 def _outputs(job: RunningJob) -> tuple[FileRecord, ...]:

@@ -18,17 +18,17 @@ from halfmap.exec.running import ChooseExecutor
 from halfmap.exec.screen import Screen, clock
 from halfmap.jobs.atomic import atomic_path, write_text_atomic
 from halfmap.jobs.lock import folder_lock
-from halfmap.jobs.record import RECORD_FILE, JobRecord
+from halfmap.jobs.record import JobRecord
 from halfmap.jobs.run_options import RunOptions
 from halfmap.jobs.step import Port, Step
 from halfmap.options import Options
 from halfmap.project.plan import PLAN_FILE, STARTS, Plan, options_for, plan_text
 
 CHAIN: Final = (
-    "motion", "ctf", "pick", "extract", "class2d", "select", "abinitio", "refine", "mask", "postprocess", "report",
+    "motion", "ctf", "pick", "extract", "class2d", "select", "abinitio", "refine", "mask", "postprocess",
 )  # fmt: skip
 SUMMARY_FILE: Final = "summary.json"
-RESULTS: Final = ("map.mrc", "half1.mrc", "half2.mrc", "mask.mrc", "particles.star", "fsc.star", "report.html")
+RESULTS: Final = ("map.mrc", "half1.mrc", "half2.mrc", "mask.mrc", "particles.star", "fsc.star")
 """Files that stand in the session's folder at the end, from the last job that wrote one of that name."""
 PARTICLES_PER_CLASS: Final = 100
 CLASSES: Final = (8, 50)
@@ -84,6 +84,10 @@ class Session:
                 self._say_choices(step)
                 self._stage(step, folder / f"{number:02d}_{step.name}")
             _copy_results(self.stages, folder)
+            try:
+                _write_page(self.stages, folder)
+            except Exception as error:
+                self.screen.say(f"warning: report.html could not be drawn: {type(error).__name__}: {error}")
             write_text_atomic(folder / SUMMARY_FILE, json.dumps(summary(self.stages), indent=1) + "\n")
         return self.stages
 
@@ -112,8 +116,6 @@ class Session:
 
     def _input(self, step: Step, port: Port) -> list[Path]:
         """The newest file of the kind that the port takes; half-maps go to their ports in order."""
-        if port.kind == "job":
-            return [stage.folder / RECORD_FILE for stage in self.stages]
         found = self.available.get(port.kind, [])
         same = [other.name for other in step.inputs if other.kind == port.kind]
         mine = found if port.many else found[same.index(port.name) :][:1]
@@ -182,6 +184,13 @@ def _copy_results(stages: Sequence[Stage], folder: Path) -> None:
         if sources:
             with atomic_path(folder / name) as part:
                 shutil.copyfile(sources[-1], part)
+
+
+def _write_page(stages: Sequence[Stage], folder: Path) -> None:
+    from halfmap.steps.pages.write import PAGE, write_session_page
+
+    citations = [citation.text for stage in stages for citation in stage.step.citations]
+    write_session_page(folder / PAGE, [(stage.folder, stage.record) for stage in stages], citations)
 
 
 def summary(stages: Sequence[Stage]) -> list[dict[str, Any]]:

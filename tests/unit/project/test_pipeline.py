@@ -14,12 +14,14 @@ from halfmap.jobs.run_options import RunOptions
 from halfmap.project import pipeline
 from halfmap.project.pipeline import CHAIN, Session, chain_of, summary_lines
 from halfmap.project.plan import SESSION, SessionOptions, make_plan, plan_text
+from halfmap.steps.pages import write
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Session, "_particles", lambda self: 1234)
+    monkeypatch.setattr(write, "SECTIONS", {})
     for name in ("m1.tif", "m2.tif", "gain.mrc", "p.star", "ref.mrc"):
         (tmp_path / name).write_text(name)
 
@@ -70,11 +72,29 @@ def test_movies_to_map(session):
     assert post["inputs"] == {"half1": ["half1.mrc"], "half2": ["half2.mrc"]}
     assert post["options"]["mask"] == "s/09_mask/mask.mrc"
     assert told("s", "map.mrc") == post
-    assert told("s", "report.html")["inputs"]["jobs"] == ["job.json"] * 10
     assert "diameter 131 Å, as estimated before" in text
     assert "12 classes, because there are 1234 particles" in text
     assert any("refine" in line and "resolution_A 3.40" in line and "5 -> 4" in line for line in summary_lines(stages))
     assert json.loads(Path("s/summary.json").read_text())[7]["figures"]["resolution_A"] == 3.4
+
+
+def test_page_of_the_session(session):
+    session(**MOVIES)
+    page = Path("s/report.html").read_text()
+    assert page.count("halfmap refine") >= 1
+    assert "3.4" in page
+    assert "Toy" not in page
+
+
+def test_page_that_cannot_be_drawn_is_a_warning(session, monkeypatch):
+    def draw(page, folder, figures):
+        raise ValueError("no ink")
+
+    monkeypatch.setattr(write, "SECTIONS", {"refine": draw})
+    stages, text = session(**MOVIES)
+    assert "report.html could not be drawn: ValueError: no ink" in stages[7].record.warnings
+    assert stages[7].record.state == "finished"
+    assert "warning: report.html could not be drawn: ValueError: no ink" in text.splitlines()[-1]
 
 
 def test_again_does_nothing(session):
