@@ -10,8 +10,8 @@ import numpy as np
 
 from halfmap.typing import Array, FloatArray
 
-LOCAL_TERMS: Final = 5
-"""x, x², y, y², xy of the position; RELION's model has a sixth, constant one, which is the global motion."""
+LOCAL_TERMS: Final = ("1", "x", "xx", "y", "yy", "xy")
+"""Products of the position in the local model, in RELION's order."""
 _HALF_TAPS: Final = 8
 _STEPS: Final = 2048
 _STEPS_PER_FRAME: Final = 16
@@ -24,8 +24,9 @@ class Motion:
     """Displacement of the specimen from where it is in the first frame, x and y in Å.
 
     ``global_A`` is ``[n_frames, 2]``, the mean over each frame; ``travel_A`` ``[n_frames, 2]`` is the way
-    covered within each frame; ``local_A`` ``[2, 5]`` holds the coefficients of x, x², y, y², xy, where
-    x and y run from -0.5 to 0.5 over the frame, of the local displacement at the last frame.
+    covered within each frame; ``local_A`` ``[2, 6]`` holds the coefficients of 1, x, x², y, y², xy, where
+    x and y run from -0.5 to 0.5 over the frame, of the local displacement at the last frame. Its mean over
+    the frame is zero: the global displacement is that of the frame as a whole.
     """
 
     global_A: FloatArray
@@ -41,10 +42,14 @@ class Motion:
         """Share of the local motion that is done at a frame: a cubic in time, fast first, then slow."""
         return _progress(frame / max(self.n_frames - 1, 1))
 
+    def last_local_A(self, x: FloatArray, y: FloatArray) -> FloatArray:
+        """Local displacement ``[2, ...]`` at the last frame of what lies at positions from -0.5 to 0.5 of the frame."""
+        last: FloatArray = np.tensordot(self.local_A, _terms(x, y), axes=1)
+        return last
+
     def local_displacement_A(self, frame: int, x: FloatArray, y: FloatArray) -> FloatArray:
         """Local displacement ``[2, ...]`` at a frame of what lies at positions from -0.5 to 0.5 of the frame."""
-        local: FloatArray = np.einsum("ij,j...->i...", self.local_A, _terms(x, y)) * self.local_progress(frame)
-        return local
+        return self.last_local_A(x, y) * self.local_progress(frame)
 
     def displacement_A(self, frame: int, x: FloatArray, y: FloatArray) -> FloatArray:
         """Whole displacement ``[2, ...]`` at a frame of what lies at positions from -0.5 to 0.5 of the frame."""
@@ -60,7 +65,7 @@ class Motion:
         """
         last = max(self.n_frames - 1, 1)
         in_time = np.array([3.0 / last, -3.0 / last**2, 1.0 / last**3])
-        in_space = np.concatenate([np.zeros((2, 1)), self.local_A], axis=1) / pixel_size_A
+        in_space = self.local_A / pixel_size_A
         coefficients: FloatArray = -(in_space[:, :, None] * in_time).reshape(-1)
         return coefficients
 
@@ -70,7 +75,7 @@ def _progress(time: float) -> float:
 
 
 def _terms(x: FloatArray, y: FloatArray) -> FloatArray:
-    return np.stack([x, x * x, y, y * y, x * y])
+    return np.stack([np.ones_like(x), x, x * x, y, y * y, x * y])
 
 
 def random_motion(
@@ -101,7 +106,8 @@ def random_motion(
     mean = 0.5 * (path[first] + path[first + 1]).mean(axis=1)
     edges = path[::_STEPS_PER_FRAME]
     grid = np.meshgrid(np.linspace(-0.5, 0.5, 9), np.linspace(-0.5, 0.5, 9))
-    coefficients = generator.standard_normal((2, LOCAL_TERMS)) * np.array([1.0, 1.5, 1.0, 1.5, 1.0])
+    coefficients = generator.standard_normal((2, 6)) * np.array([0.0, 1.0, 1.5, 1.0, 1.5, 1.0])
+    coefficients[:, 0] = -(coefficients[:, 2] + coefficients[:, 4]) / 12.0
     field = np.einsum("ij,j...->i...", coefficients, _terms(*grid))
     largest = np.linalg.norm(field, axis=0).max()
     coefficients *= local_A * generator.uniform(0.6, 1.2) / largest

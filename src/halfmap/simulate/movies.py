@@ -264,6 +264,7 @@ def expected_frames(scene: Scene, options: SimulateMoviesOptions) -> Iterator[Fl
         for n, size in ((padded[1], shape[1]), (padded[0], shape[0]))
     )
     grid_x, grid_y = np.meshgrid(x, y)
+    local_px = (motion.last_local_A(grid_x, grid_y) / pixel).astype(np.float32)
     inside = slice(scene.margin_px, scene.margin_px + shape[0]), slice(scene.margin_px, scene.margin_px + shape[1])
     for frame in range(motion.n_frames):
         spectrum = particles_ft
@@ -275,8 +276,8 @@ def expected_frames(scene: Scene, options: SimulateMoviesOptions) -> Iterator[Fl
         blur = torch.sinc(fx * float(way_x) + fy * float(way_y))
         ramp = torch.polar(blur, -2.0 * torch.pi * (fx * float(dx) + fy * float(dy)))
         relative = torch.fft.irfft2((background_ft + spectrum) * ramp, s=padded).numpy()
-        moved = (motion.local_displacement_A(frame, grid_x, grid_y) / pixel).astype(np.float32)
-        if moved.any():
+        if local_px.any() and frame > 0:
+            moved = local_px * np.float32(motion.local_progress(frame))
             relative = warp(relative, moved[0], moved[1])
         yield np.clip(relative[inside], 0.0, None) * (dose * pixel**2)
 

@@ -44,7 +44,7 @@ class MicroscopeOptions(Options):
         le=1000,
     )
     class_weights: tuple[Annotated[float, Field(ge=0)], ...] = option(
-        (1.0,), help="Relative numbers of particles in conformation 1, 2, ...", min_length=1, max_length=100
+        (1.0,), help="Relative number of particles in each conformation.", min_length=1, max_length=100
     )
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from halfmap.data.records import ImageSet
 from halfmap.data.table import Table
 from halfmap.io.relion import write_image_set
 from halfmap.io.star import StarBlock, write_star
-from halfmap.simulate.motion import Motion
+from halfmap.simulate.motion import LOCAL_TERMS, Motion
 from halfmap.simulate.options import SimulateMoviesOptions
 from halfmap.units import DEG
 
@@ -77,7 +77,7 @@ def write_motion(path: Path, movie: Path, motion: Motion, options: SimulateMovie
             "halfmapDisplacementYA": motion.global_A[:, 1],
         },
         "local_displacement": {
-            "halfmapTerm": ["x", "xx", "y", "yy", "xy"],
+            "halfmapTerm": list(LOCAL_TERMS),
             "halfmapLastDisplacementXA": motion.local_A[0],
             "halfmapLastDisplacementYA": motion.local_A[1],
         },

@@ -52,6 +52,12 @@ def test_local_motion_has_the_size_asked_for():
     assert not motion().local_displacement_A(0, *grid).any()
 
 
+def test_local_motion_has_no_mean_over_the_frame():
+    centres = (np.arange(64) + 0.5) / 64 - 0.5
+    local = motion().local_displacement_A(19, *np.meshgrid(centres, centres))
+    assert local.mean(axis=(1, 2)) == pytest.approx([0.0, 0.0], abs=1e-3)
+
+
 def test_coefficients_for_relion_undo_the_local_motion():
     drawn, pixel = motion(), 1.3
     x, y = np.array([0.31, -0.2]), np.array([-0.44, 0.1])
@@ -64,7 +70,7 @@ def test_coefficients_for_relion_undo_the_local_motion():
 
 
 def test_displacement_is_global_plus_local():
-    drawn = Motion(np.array([[0.0, 0.0], [3.0, 4.0]]), np.zeros((2, 2)), np.eye(2, 5))
+    drawn = Motion(np.array([[0.0, 0.0], [3.0, 4.0]]), np.zeros((2, 2)), np.eye(2, 6, 1))
     assert drawn.displacement_A(1, np.array([0.5]), np.array([0.2]))[:, 0] == pytest.approx([3.5, 4.25])
 
 
