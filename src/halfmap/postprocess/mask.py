@@ -117,7 +117,9 @@ def _otsu(values: FloatArray) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         difference = total / below - (total[-1] - total) / above
         between = np.where((below > 0) & (above > 0), below * above * difference**2, 0.0)
-    return float(edges[1 + int(np.argmax(between))])
+    # In an empty gap between the classes all values are as good; its middle is the natural one.
+    best = np.flatnonzero(between >= between.max() * (1.0 - 1e-9))
+    return float(edges[1 + int(best[len(best) // 2])])
 
 
 def _largest_pieces(solid: Array) -> tuple[Array, int]:
