@@ -7,11 +7,12 @@ from typing import Final, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from halfmap.optics.electron import interaction_constant_rad_per_VA
 from halfmap.simulate.form_factors import ICE_POTENTIAL_V, ice_phase_variance_density
-from halfmap.typing import Array, FloatArray
+from halfmap.typing import FloatArray
 
 MovieKind = Literal["ordinary", "empty", "drifting", "crystalline", "carbon", "truncated"]
 
@@ -34,9 +35,9 @@ class Background:
     electrons that arrives; ``forbidden`` marks where no particle is found.
     """
 
-    phase_rad: FloatArray
-    transmission: FloatArray
-    forbidden: Array
+    phase_rad: Float[np.ndarray, "y x"]
+    transmission: Float[np.ndarray, "y x"]
+    forbidden: Bool[np.ndarray, "y x"]
 
 
 def _coordinates_A(shape: tuple[int, int], pixel_size_A: float) -> tuple[FloatArray, FloatArray]:
@@ -144,7 +145,7 @@ def random_background(
     return Background(phase.astype(np.float32), transmission.astype(np.float32), forbidden)
 
 
-def defocus_planes_A(local_defocus_A: FloatArray, step_A: float) -> FloatArray:
+def defocus_planes_A(local_defocus_A: Float[np.ndarray, "y x"], step_A: float) -> Float[np.ndarray, " planes"]:
     """Offsets in Å of equally spaced focal planes that enclose all local defocus offsets."""
     low, high = float(local_defocus_A.min()), float(local_defocus_A.max())
     count = max(int(np.ceil((high - low) / step_A)), 0) + 1
@@ -152,7 +153,11 @@ def defocus_planes_A(local_defocus_A: FloatArray, step_A: float) -> FloatArray:
     return planes
 
 
-def interpolate_planes(images: Tensor, planes_A: FloatArray, local_defocus_A: FloatArray) -> FloatArray:
+def interpolate_planes(
+    images: Float[Tensor, "planes y x"],
+    planes_A: Float[np.ndarray, " planes"],
+    local_defocus_A: Float[np.ndarray, "y x"],
+) -> Float[np.ndarray, "y x"]:
     """Blend images ``[plane, y, x]`` of one field at several focal planes to the local defocus of each pixel."""
     if len(planes_A) == 1:
         return images[0].numpy()

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
 
-from halfmap.typing import Array, FloatArray
+from halfmap.typing import Array
 
 _MOST_HOT = 120.0
 """Largest rate of a hot pixel, in electrons a frame."""
@@ -21,31 +22,33 @@ class Detector:
     (``hot_index``, flat) count ``hot_rate`` electrons a frame whatever arrives; the gain does not show them.
     """
 
-    gain: FloatArray
-    hot_index: Array
-    hot_rate: FloatArray
+    gain: Float[np.ndarray, "y x"]
+    hot_index: Int[np.ndarray, " hot"]
+    hot_rate: Float[np.ndarray, " hot"]
 
     @property
-    def dead(self) -> Array:
+    def dead(self) -> Bool[np.ndarray, "y x"]:
         """Mask ``[y, x]`` of the pixels that count nothing."""
         dead: Array = self.gain == 0
         return dead
 
-    def rate(self, expected_e_per_px: FloatArray) -> FloatArray:
+    def rate(self, expected_e_per_px: Float[np.ndarray, "y x"]) -> Float[np.ndarray, "y x"]:
         """Mean raw counts ``[y, x]`` of a frame of expected electrons."""
         inverse = np.zeros_like(self.gain)
         np.divide(1.0, self.gain, out=inverse, where=~self.dead)
-        rate = np.clip(expected_e_per_px, 0.0, None) * inverse
+        rate: Array = np.clip(expected_e_per_px, 0.0, None) * inverse
         rate.reshape(-1)[self.hot_index] = self.hot_rate
         return rate
 
-    def record(self, expected_e_per_px: FloatArray, most: int, generator: np.random.Generator) -> Array:
+    def record(
+        self, expected_e_per_px: Float[np.ndarray, "y x"], most: int, generator: np.random.Generator
+    ) -> UInt8[np.ndarray, "y x"]:
         """Raw counts ``[y, x]`` (uint8, not gain-corrected) of a frame; larger ones than ``most`` are cut off."""
         counts = generator.poisson(self.rate(expected_e_per_px))
         return np.minimum(counts, most).astype(np.uint8)
 
     def record_camera_frames(
-        self, expected_e_per_px: FloatArray, count: int, generator: np.random.Generator
+        self, expected_e_per_px: Float[np.ndarray, "y x"], count: int, generator: np.random.Generator
     ) -> Iterator[Array]:
         """Zeros and ones ``[y, x]`` (uint8) of the camera frames that a frame consists of."""
         chance = (self.rate(expected_e_per_px) / count).astype(np.float32)

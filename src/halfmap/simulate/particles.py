@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 
 from halfmap.data.halves import assign_half_sets
 from halfmap.data.records import ImageSet
@@ -126,14 +127,16 @@ def _clean_images(
         yield (plan.scale * sigma) * images[:, inner, inner].numpy()
 
 
-def circle_mask(box_px: int, diameter_px: float) -> Array:
+def circle_mask(box_px: int, diameter_px: float) -> Bool[np.ndarray, "{box_px} {box_px}"]:
     """Mask ``[y, x]`` of the pixels within a circle about the origin of an image."""
     axis = np.arange(box_px) - box_px // 2
     inside: Array = np.hypot(axis[:, None], axis[None]) <= diameter_px / 2.0
     return inside
 
 
-def signal_variance(images: FloatArray, pixel_size_A: float, diameter_A: float) -> FloatArray:
+def signal_variance(
+    images: Float[np.ndarray, "n y x"], pixel_size_A: float, diameter_A: float
+) -> Float[np.ndarray, " n"]:
     """Variance of each image ``[n, y, x]`` within the circle of the particle, ``[n]``."""
     inside = circle_mask(images.shape[-1], diameter_A / pixel_size_A)
     variance: FloatArray = images[:, inside].var(axis=1, dtype=np.float64)
@@ -164,7 +167,7 @@ def plan_groups(
     return [replace(plan, scale=first * plan.pixel_size_A / unscaled[0].pixel_size_A) for plan in unscaled]
 
 
-def noise_amplitude(box_px: int, pixel_size_A: float, kind: str) -> FloatArray:
+def noise_amplitude(box_px: int, pixel_size_A: float, kind: str) -> Float[np.ndarray, "y x_half"]:
     """Amplitude ``[y, x//2+1]`` that turns white noise into noise of the kind asked for, of variance 1.
 
     Coloured noise has six times the power at low frequency, falling to white by about 1/15 Å.

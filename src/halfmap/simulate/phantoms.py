@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from jaxtyping import Complex, Float
 
 from halfmap.errors import HalfmapError
 from halfmap.geometry.rotations import matrix_from_rotation_vector
@@ -139,9 +140,9 @@ class GaussianPhantom:
     ``density(r) = Σ amplitude · exp(−|r − position|² / 2 sigma²)``, ``position_A`` ``[n, 3]`` in the order x, y, z.
     """
 
-    amplitude: FloatArray
-    position_A: FloatArray
-    sigma_A: FloatArray
+    amplitude: Float[np.ndarray, " n"]
+    position_A: Float[np.ndarray, "n 3"]
+    sigma_A: Float[np.ndarray, " n"]
 
     @classmethod
     def random(cls, count: int, extent_A: float, sigma_A: tuple[float, float], seed: int) -> GaussianPhantom:
@@ -152,14 +153,16 @@ class GaussianPhantom:
         radius = extent_A * generator.random(count) ** (1.0 / 3.0)
         return cls(generator.uniform(0.5, 1.5, count), direction * radius[:, None], generator.uniform(*sigma_A, count))
 
-    def volume(self, box_px: int, pixel_size_A: float) -> FloatArray:
+    def volume(self, box_px: int, pixel_size_A: float) -> Float[np.ndarray, "{box_px} {box_px} {box_px}"]:
         """Samples ``[z, y, x]`` on a grid whose origin is voxel ``box_px // 2``, float64."""
         axis = (np.arange(box_px) - box_px // 2) * pixel_size_A
         x, y, z = (_profile(axis, self.position_A[:, i], self.sigma_A) for i in range(3))
         volume: FloatArray = np.einsum("n,nz,ny,nx->zyx", self.amplitude, z, y, x, optimize=True)
         return volume
 
-    def projection(self, rot_img_from_map: FloatArray, box_px: int, pixel_size_A: float) -> FloatArray:
+    def projection(
+        self, rot_img_from_map: Float[np.ndarray, "3 3"], box_px: int, pixel_size_A: float
+    ) -> Float[np.ndarray, "{box_px} {box_px}"]:
         """Line integral ``[y, x]`` along the beam of the map turned by ``rot_img_from_map``, density × Å."""
         axis = (np.arange(box_px) - box_px // 2) * pixel_size_A
         seen = self.position_A @ np.asarray(rot_img_from_map).T
@@ -168,7 +171,7 @@ class GaussianPhantom:
         projection: FloatArray = np.einsum("n,ny,nx->yx", along_beam, y, x, optimize=True)
         return projection
 
-    def transform(self, frequency_per_A: FloatArray) -> Array:
+    def transform(self, frequency_per_A: Float[np.ndarray, "*grid 3"]) -> Complex[np.ndarray, "*grid"]:
         """Fourier transform at frequencies ``[..., 3]`` in the order x, y, z: ``∫ density exp(−2πi k·r) d³r``."""
         k = np.asarray(frequency_per_A)
         k2 = np.sum(k**2, axis=-1)[..., None]

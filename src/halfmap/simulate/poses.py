@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Int
 
-from halfmap.typing import Array, FloatArray
 
-
-def random_euler_rad(n: int, concentration: float, generator: np.random.Generator) -> FloatArray:
+def random_euler_rad(n: int, concentration: float, generator: np.random.Generator) -> Float[np.ndarray, "{n} 3"]:
     """Draw Euler angles (rot, tilt, psi) ``[n, 3]``; psi is uniform.
 
     The view direction, the map's unit vector that points along the beam, is uniform on the sphere for a
@@ -27,7 +26,7 @@ def random_euler_rad(n: int, concentration: float, generator: np.random.Generato
     return np.stack([rot, np.arccos(np.clip(cos_tilt, -1.0, 1.0)), psi], axis=1)
 
 
-def random_classes(n: int, weights: Sequence[float], generator: np.random.Generator) -> Array:
+def random_classes(n: int, weights: Sequence[float], generator: np.random.Generator) -> Int[np.ndarray, {n}]:
     """Draw class numbers, from 1, with the given relative weights."""
     share = np.asarray(weights, float) / np.sum(weights)
     return generator.choice(np.arange(1, len(share) + 1), size=n, p=share)

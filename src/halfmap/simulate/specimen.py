@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from halfmap.fourier.grid import frequencies_2d
@@ -16,7 +17,7 @@ from halfmap.optics.electron import interaction_constant_rad_per_VA, wavelength_
 from halfmap.simulate.background import Background, defocus_planes_A, interpolate_planes
 from halfmap.simulate.poses import Defocus
 from halfmap.simulate.projection import Optics, Projector, contrast_images
-from halfmap.typing import Array, FloatArray
+from halfmap.typing import FloatArray
 
 _BATCH: Final = 32
 _FOCAL_STEP_A: Final = 100.0
@@ -29,10 +30,10 @@ _DELOCALISATION_TO_A: Final = 4.0
 class Particles:
     """Particles of one micrograph; positions (x, y) in px from the first pixel, in the first frame."""
 
-    position_px: FloatArray
-    euler_rad: FloatArray
-    class_number: Array
-    defocus_offset_A: FloatArray
+    position_px: Float[np.ndarray, "n 2"]
+    euler_rad: Float[np.ndarray, "n 3"]
+    class_number: Int[np.ndarray, " n"]
+    defocus_offset_A: Float[np.ndarray, " n"]
 
     def __len__(self) -> int:
         return len(self.position_px)
@@ -51,7 +52,9 @@ class IcePlane:
         return offset
 
 
-def scattered_positions_px(count: int, free: Array, distance_px: float, generator: np.random.Generator) -> FloatArray:
+def scattered_positions_px(
+    count: int, free: Bool[np.ndarray, "y x"], distance_px: float, generator: np.random.Generator
+) -> Float[np.ndarray, "n 2"]:
     """Draw up to ``count`` positions (x, y) on free pixels of a frame, none closer than a distance.
 
     Darts are thrown until ``count`` are placed or 1000 throws in a row have failed.
@@ -88,7 +91,7 @@ def particle_field(
     shape: tuple[int, int],
     margin_px: int,
     box_px: int,
-) -> FloatArray:
+) -> Float[np.ndarray, "y x"]:
     """Relative change of intensity ``[y, x]`` by all particles, on the frame with a margin around it.
 
     Weak phase object: ``−2 σ CTF ⊗ projected potential``, so protein is dark in underfocus.
@@ -110,7 +113,9 @@ def particle_field(
             displacement_A=torch.from_numpy((particles.position_px[batch] - nearest[batch]) * projector.pixel_size_A),
             optics=optics,
         )
-        for image, (column, row) in zip(-2.0 * sigma * images.numpy(), nearest[batch] + margin_px, strict=True):
+        for image, (column, row) in zip(
+            -2.0 * sigma * images.numpy(), (nearest[batch] + margin_px).tolist(), strict=True
+        ):
             _add(field, image, row - box_px // 2, column - box_px // 2)
     return field
 
@@ -126,7 +131,7 @@ def _add(field: FloatArray, image: FloatArray, top: int, left: int) -> None:
 
 def background_field(
     background: Background, plane: IcePlane, defocus: Defocus, optics: Optics, pixel_size_A: float
-) -> FloatArray:
+) -> Float[np.ndarray, "y x"]:
     """Relative intensity ``[y, x]`` (1 = open ice) of the background, its phase seen through the CTF.
 
     The tilt of the ice is followed by blending focal planes 100 Å apart.
