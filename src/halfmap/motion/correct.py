@@ -37,6 +37,8 @@ class MovieSettings:
     pre_exposure_e_per_A2: float = 0.0
     binning: float = 1.0
     dose_weighting: bool = True
+    unweighted: bool = False
+    """Whether the sum without dose weighting is wanted too."""
     max_shift_A: float = 80.0
     seed: int = 0
 
@@ -46,7 +48,8 @@ class MotionResult:
     """A micrograph and how it came about. Shifts are those applied to the frames."""
 
     weighted: FloatArray
-    unweighted: FloatArray
+    unweighted: FloatArray | None
+    """None where it was not asked for."""
     pixel_size_A: float
     power_spectrum: FloatArray
     """Centred square picture of amplitudes."""
@@ -96,7 +99,7 @@ def correct_movie(frames: Frames, settings: MovieSettings, *, movie_file: str | 
     total, early, late = motion_A(shifts_A, dose)
     return MotionResult(
         weighted=_image(sums.weighted, shape),
-        unweighted=_image(sums.unweighted, shape),
+        unweighted=_image(sums.unweighted, shape) if settings.unweighted else None,
         pixel_size_A=pixel_size_A,
         power_spectrum=centred_amplitude(power),
         power_spectrum_pixel_size_A=power_pixel_size_A,

@@ -27,7 +27,7 @@ class MovieFiles:
     settings: MovieSettings
 
 
-def process_movie(files: MovieFiles, *, device: str, save_unweighted: bool, float16: bool) -> dict[str, Any]:
+def process_movie(files: MovieFiles, *, device: str, float16: bool) -> dict[str, Any]:
     """Correct one movie and write its outputs.
 
     Written are ``<stem>.mrc``, ``<stem>_ps.mrc``, ``<stem>.star``, and ``<stem>_noDW.mrc`` if wanted.
@@ -52,7 +52,7 @@ def process_movie(files: MovieFiles, *, device: str, save_unweighted: bool, floa
     dtype = np.float16 if float16 else np.float32
     names = {"micrograph_name": f"{files.stem}.mrc", "micrograph_metadata": f"{files.stem}.star"}
     write_image(names["micrograph_name"], result.weighted, result.pixel_size_A, dtype=dtype)
-    if save_unweighted:
+    if result.unweighted is not None:
         names["micrograph_unweighted_name"] = f"{files.stem}_noDW.mrc"
         write_image(names["micrograph_unweighted_name"], result.unweighted, result.pixel_size_A, dtype=dtype)
     names["power_spectrum_name"] = f"{files.stem}_ps.mrc"

@@ -36,6 +36,7 @@ def movie_files(movies: ImageSet, stems: Sequence[Path], options: MotionOptions,
             pre_exposure_e_per_A2=float(before[i]),
             binning=options.binning,
             dose_weighting=options.dose_weighting,
+            unweighted=options.save_unweighted,
             max_shift_A=options.max_shift_A,
             seed=seed,
         )

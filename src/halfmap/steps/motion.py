@@ -26,7 +26,7 @@ def run(job: JobContext, inputs: Mapping[str, list[Path]], options: MotionOption
     if options.dose_weighting and "dose_per_frame_e_per_A2" not in movies:
         job.fail("no-dose", f"{inputs['movies'][0]} does not state the exposure of a frame.")
     stems = [job.folder / "micrographs" / stem for stem in output_stems(movies["movie_name"].tolist())]
-    work = partial(process_movie, device=job.device, save_unweighted=options.save_unweighted, float16=options.float16)
+    work = partial(process_movie, device=job.device, float16=options.float16)
     items = movie_files(movies, stems, options, job.seed)
     results = job.each("motion", items, work, key=lambda item: str(item.movie))
     for result in results:

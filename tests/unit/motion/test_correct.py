@@ -12,7 +12,7 @@ from halfmap.motion.correct import MovieSettings, binned_shape, correct_movie
 from halfmap.motion.files import MovieFiles, process_movie
 from halfmap.motion.frames import read_frames
 
-SETTINGS = MovieSettings(pixel_size_A=1.0, voltage_kV=300.0, dose_per_frame_e_per_A2=1.0)
+SETTINGS = MovieSettings(pixel_size_A=1.0, voltage_kV=300.0, dose_per_frame_e_per_A2=1.0, unweighted=True)
 
 
 def correct(movie, settings=SETTINGS, gain=None):
@@ -76,7 +76,7 @@ def test_files_of_a_movie(make_movie, tmp_path):
     settings = replace(SETTINGS, pixel_size_A=1.2)
     files = MovieFiles(tmp_path / "a.tif", tmp_path / "gain.mrc", tmp_path / "out" / "a", settings)
     (tmp_path / "out").mkdir()
-    value = process_movie(files, device="cpu", save_unweighted=True, float16=False)
+    value = process_movie(files, device="cpu", float16=False)
     image, pixel_size_A = read_image(value["micrograph_name"])
     assert image.shape == (256, 288)
     assert pixel_size_A == pytest.approx(1.2)
@@ -94,5 +94,5 @@ def test_half_precision_is_written_on_request(make_movie, tmp_path):
     movie = make_movie(n=3, shape=(128, 128))
     write_movie(tmp_path / "a.mrcs", movie.counts, pixel_size_A=1.0)
     files = MovieFiles(tmp_path / "a.mrcs", None, tmp_path / "a_out", SETTINGS)
-    value = process_movie(files, device="cpu", save_unweighted=False, float16=True)
+    value = process_movie(files, device="cpu", float16=True)
     assert Path(value["micrograph_name"]).stat().st_size == 1024 + 2 * 128 * 128
