@@ -1,0 +1,1 @@
+"""Particle images: cut out, normalised, made protein-white, and selected."""
