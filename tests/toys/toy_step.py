@@ -44,6 +44,12 @@ def one_item(item: str, *, folder: str, length: int, pause: float, seed: int) ->
     return {"sum": values.sum(), "pid": 0, "shape": values.shape}
 
 
+def process_of(pause_s: float, more: int = 0) -> Mapping[str, Any]:
+    """Say which process does the work."""
+    time.sleep(pause_s)
+    return {"pid": os.getpid()}
+
+
 def run(job: JobContext, inputs: Mapping[str, list[Path]], options: ToyOptions) -> Mapping[str, Any]:
     import numpy as np
 

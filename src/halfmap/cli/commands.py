@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 from cyclopts import Group, Parameter
 
 from halfmap.cli.inputs import resolve_inputs
-from halfmap.exec.local import THREAD_VARIABLES, local_executor
+from halfmap.exec.local import THREAD_VARIABLES
 from halfmap.exec.runner import run_job
 from halfmap.exec.running import ChooseExecutor
 from halfmap.exec.screen import screen_for
@@ -64,10 +64,10 @@ def run_step(step: Step, given: Sequence[str], options: Options, run: RunOptions
     return record
 
 
-def executor_choice(run: RunOptions) -> ChooseExecutor:
+def executor_choice(run: RunOptions) -> ChooseExecutor | None:
     """Where items are done: on this machine unless a cluster is named."""
     if run.cluster is None:
-        return local_executor
+        return None
     from halfmap.exec.cluster import DaskExecutor, connect
 
     executor = DaskExecutor(connect(run.cluster))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,19 @@ def json_copy(value: Mapping[str, Any]) -> dict[str, Any]:
     """
     copy: dict[str, Any] = json.loads(json.dumps(dict(value), default=_plain))
     return copy
+
+
+def finite(value: Any) -> Any:
+    """Replace what JSON has no number for (NaN, infinite) by null, however deep.
+
+    >>> finite({"resolution_A": float("inf"), "shells": [1.0, float("nan")]})
+    {'resolution_A': None, 'shells': [1.0, None]}
+    """
+    if isinstance(value, dict):
+        return {name: finite(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: Any) -> Any:

@@ -11,15 +11,14 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 from halfmap import __version__
 from halfmap.errors import HalfmapError, StepFailedError
-from halfmap.exec.executor import json_copy
-from halfmap.exec.local import local_executor
+from halfmap.exec.executor import finite, json_copy
 from halfmap.exec.running import LOG_FILE, ChooseExecutor, RunningJob
 from halfmap.exec.screen import PlainScreen, Screen, clock
 from halfmap.jobs import checkpoint, items
@@ -61,7 +60,7 @@ def run_job(
     *,
     command: Sequence[str] = (),
     screen: Screen | None = None,
-    choose_executor: ChooseExecutor = local_executor,
+    choose_executor: ChooseExecutor | None = None,
 ) -> JobRecord:
     """Run a step in the folder ``run.out``, or continue it there, and return its record.
 
@@ -193,8 +192,9 @@ def _perform(job: RunningJob, record: JobRecord, inputs: Mapping[str, Sequence[P
     record = attempt.record
     job.write_log(f"halfmap {__version__}, step {record.step}: {record.command_line()}")
     try:
-        with _sigterm_interrupts():
-            figures = json_copy(job.step.run(job, {port: list(paths) for port, paths in inputs.items()}, options))
+        with _sigterm_interrupts(), closing(job.pool):
+            given = {port: list(paths) for port, paths in inputs.items()}
+            figures = finite(json_copy(job.step.run(job, given, options)))
             outputs = _outputs(job)
     except KeyboardInterrupt:
         attempt.ended("interrupt")

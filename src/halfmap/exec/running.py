@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from halfmap.errors import HalfmapError, StepFailedError
 from halfmap.exec.executor import Executor, Outcome
-from halfmap.exec.local import local_executor
+from halfmap.exec.local import LocalPool
 from halfmap.exec.screen import Screen
 from halfmap.jobs.checkpoint import load_checkpoint, save_checkpoint
 from halfmap.jobs.context import ItemResult, Progress
@@ -33,12 +33,13 @@ class RunningJob:
     """A job while its step runs; implements `jobs.context.JobContext`."""
 
     def __init__(
-        self, step: Step, run: RunOptions, screen: Screen, choose_executor: ChooseExecutor = local_executor
+        self, step: Step, run: RunOptions, screen: Screen, choose_executor: ChooseExecutor | None = None
     ) -> None:
         self.step = step
         self.run = run
         self.screen = screen
-        self.choose_executor = choose_executor
+        self.pool = LocalPool()
+        self.choose_executor: ChooseExecutor = choose_executor or self.pool
         self.warnings: list[str] = []
         self.failed_items: list[ItemFailure] = []
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from halfmap.errors import HalfmapError
-from halfmap.exec.local import local_executor
 from halfmap.exec.runner import run_job
 from halfmap.exec.running import ChooseExecutor
 from halfmap.exec.screen import Screen, clock
@@ -61,7 +60,7 @@ class Session:
 
     def __init__(
         self, plan: Plan, chain: Sequence[Step], first_inputs: Sequence[Path], run: RunOptions, screen: Screen,
-        command_of: CommandOf, choose_executor: ChooseExecutor = local_executor,
+        command_of: CommandOf, choose_executor: ChooseExecutor | None = None,
     ) -> None:  # fmt: skip
         self.choose_executor = choose_executor
         self.plan, self.chain, self.run, self.screen, self.command_of = plan, chain, run, screen, command_of
@@ -98,7 +97,8 @@ class Session:
         options = options_for(step, self.plan, derived, first=step is self.chain[0])
         run = self.run.model_copy(update={"out": folder})
         self.screen.say(f"== {step.name} in {folder}")
-        given = [str(path) for paths in inputs.values() for path in paths]
+        files = [str(path) for paths in inputs.values() for path in paths]
+        given = files if self.stages else self.plan.start()[1]
         command = self.command_of(step, given, options, run)
         job = partial(
             run_job, step, inputs, options, run, command=command, screen=self.screen,

@@ -4,18 +4,41 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import pytest
-from toy_step import one_item
+from toy_step import one_item, process_of
 
-from halfmap.exec.local import InlineExecutor, ProcessExecutor, local_executor, one_thread_in_children
+from halfmap.exec.local import InlineExecutor, LocalPool, one_thread_in_children
 
 
 @pytest.fixture
 def work(tmp_path):
     return partial(one_item, folder=str(tmp_path), length=4, pause=0.0, seed=1)
+
+
+@pytest.fixture
+def pool():
+    with closing(LocalPool()) as made:
+        yield made
+
+
+def test_workers_live_from_one_set_of_items_to_the_next(tmp_path, pool):
+    first = {outcome.value["pid"] for outcome in pool(4, 2, "cpu").run(process_of, [0.05] * 4)}
+    second = {outcome.value["pid"] for outcome in pool(4, 2, "cpu").run(partial(process_of, more=1), [0.05] * 4)}
+    assert first == second
+    assert len(first) == 2
+    assert os.getpid() not in first
+
+
+def test_unfinished_items_are_dropped_when_nobody_waits_for_them(pool):
+    outcomes = pool(2, 2, "cpu").run(process_of, [0.0, 60.0])
+    assert next(outcomes).value["pid"] > 0
+    began = time.monotonic()
+    outcomes.close()
+    assert time.monotonic() - began < 5
 
 
 def write(tmp_path, *contents):
@@ -25,10 +48,10 @@ def write(tmp_path, *contents):
     return [str(path) for path in paths]
 
 
-def test_processes_give_what_this_process_gives(tmp_path, work):
+def test_processes_give_what_this_process_gives(tmp_path, work, pool):
     items = write(tmp_path, "a", "b", "bad", "bug", "e")
     here = {outcome.index: outcome for outcome in InlineExecutor().run(work, items)}
-    there = {outcome.index: outcome for outcome in ProcessExecutor(2).run(work, items)}
+    there = {outcome.index: outcome for outcome in pool(2, 2, "cpu").run(work, items)}
     assert sorted(there) == list(range(5))
     for index in range(5):
         assert (there[index].value, there[index].error, there[index].remedy) == (
@@ -39,22 +62,22 @@ def test_processes_give_what_this_process_gives(tmp_path, work):
     assert sum(line.endswith(" 1") for line in lines) >= 3
 
 
-def test_death_of_a_worker_costs_its_item_only(tmp_path, work):
+def test_death_of_a_worker_costs_its_item_only(tmp_path, work, pool):
     items = write(tmp_path, "a", "die", "c", "d")
-    outcomes = {outcome.index: outcome for outcome in ProcessExecutor(2).run(work, items)}
+    outcomes = {outcome.index: outcome for outcome in pool(2, 2, "cpu").run(work, items)}
     assert [index for index in sorted(outcomes) if outcomes[index].value is None] == [1]
     assert "died twice (signal 9)" in outcomes[1].error
     assert "memory" in outcomes[1].remedy
 
 
-def test_work_that_cannot_be_unpickled_is_an_error_of_the_items(tmp_path):
+def test_work_that_cannot_be_unpickled_is_an_error_of_the_items(tmp_path, pool):
     (tmp_path / "gone.py").write_text("def work(item):\n    return {}\n")
     sys.path.insert(0, str(tmp_path))
     try:
         import gone
     finally:
         sys.path.remove(str(tmp_path))
-    outcomes = list(ProcessExecutor(2).run(gone.work, [1, 2]))
+    outcomes = list(pool(2, 2, "cpu").run(gone.work, [1, 2]))
     assert all("No module named 'gone'" in outcome.error for outcome in outcomes)
     assert len(outcomes) == 2
 
@@ -74,19 +97,20 @@ def test_environment_of_children_does_not_stay(monkeypatch):
     [(1, 8, "cpu", 1), (9, 1, "cpu", 1), (9, 4, "cpu", 4), (3, 8, "cpu", 3), (9, 8, "cuda", 3)],
 )
 def test_number_of_processes(items, threads, device, processes):
-    executor = local_executor(items, threads, device)
+    executor = LocalPool()(items, threads, device)
     assert getattr(executor, "processes", 1) == processes
 
 
 ORPHANS = """
 import sys, time
 sys.path.insert(0, {toys!r})
+from contextlib import closing
 from functools import partial
-from toy_step import one_item
-from halfmap.exec.local import ProcessExecutor
+from toy_step import one_item, process_of
+from halfmap.exec.local import LocalPool
 if __name__ == "__main__":
     work = partial(one_item, folder={folder!r}, length=1, pause=0.6, seed=0)
-    for outcome in ProcessExecutor(2).run(work, {items!r}):
+    for outcome in LocalPool()(2, 2, "cpu").run(work, {items!r}):
         print(outcome.index, flush=True)
 """
 
