@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -24,7 +25,7 @@ def check_agreement(file: PathLike, quantity: str, *, found: float, stated: floa
         return
     ratio = f"{found / stated:.4f}" if stated else "infinite"
     raise BadInputError(
-        file,
+        Path(file),
         quantity,
         found=f"{found:g}",
         expected=f"{stated:g} as stated by {stated_by} (ratio {ratio})",
@@ -61,15 +62,16 @@ def agreed_optics(optics: Table, options: OpticsOptions, kind: Kind, source: Pat
     for column, field, default in wanted:
         given: float | None = getattr(options, field)
         values = np.array(optics.get(column, np.nan), dtype=np.float64)
-        for value in values[np.isfinite(values)] if given is not None else ():
-            check_agreement(source, column, found=float(value), stated=given, stated_by=flag(field))
+        if given is not None:
+            for value in values[np.isfinite(values)]:
+                check_agreement(source, column, found=float(value), stated=given, stated_by=flag(field))
         fill = given if given is not None else default
         if fill is None and not np.all(np.isfinite(values)):
             unit = split_unit(field)[1]
             raise BadInputError(
-                source, column, found="not stated", expected="a value", remedy=f"Give {flag(field)} in {unit}."
+                Path(source), column, found="not stated", expected="a value", remedy=f"Give {flag(field)} in {unit}."
             )
-        completed[column] = np.where(np.isfinite(values), values, fill)
+        completed[column] = np.where(np.isfinite(values), values, np.nan if fill is None else fill)
     return optics.with_columns(**completed)
 
 

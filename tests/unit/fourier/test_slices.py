@@ -196,6 +196,24 @@ def test_many_slices_give_the_volume_back():
     assert 0.98 < float((volume * truth).sum() / truth.square().sum()) < 1.02
 
 
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_slices_and_sums():
+    if not torch.cuda.is_available():
+        pytest.skip("GPU NOT TESTED: no CUDA device")
+    pixels, rot = pixel_list(24, 11.0), rotations(50)
+    volume_ft = prepare_volume(torch.randn(24, 24, 24), 11.0)
+    weights = torch.rand(50, len(pixels))
+    results = []
+    for device in ("cpu", "cuda"):
+        on_device = pixels.to(device)
+        found = slicing.extract_pixels(volume_ft.to(device), rot.to(device), on_device)
+        num, den = empty_volume_ft(11.0, 2.0, device=device), empty_volume_ft(11.0, 2.0, torch.float32, device)
+        slicing.insert_pixels(found, weights.to(device), rot.to(device), on_device, num, den)
+        results.append((found.cpu(), num.cpu(), den.cpu()))
+    for on_cpu, on_gpu in zip(*results, strict=True):
+        torch.testing.assert_close(on_gpu, on_cpu, rtol=1e-4, atol=1e-4 * float(on_cpu.abs().max()))
+
+
 def test_gradients_flow_through_the_torch_path():
     volume_ft = prepare_volume(torch.randn(8, 8, 8, dtype=torch.float64), 3.0)
     rot = rotations(2).requires_grad_()
