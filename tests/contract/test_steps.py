@@ -82,6 +82,9 @@ def test_example_works_as_written(name, tmp_path, monkeypatch):
         if not word.startswith("-") and "." in word:
             (tmp_path / word.replace("*", "1")).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / word.replace("*", "1")).write_text("")
+    if any(port.kind == "job" for port in step.inputs):
+        (tmp_path / "session" / "01_job").mkdir(parents=True)
+        (tmp_path / "session" / "01_job" / "job.json").write_text("")
     _, bound, _ = app_for(words[1:]).parse_args(words[1:], exit_on_error=False, print_error=False)
     values = {key: bound.arguments[key] for key in step.options.model_fields if key in bound.arguments}
     assert validated(step.options, values) is not None
@@ -101,8 +104,8 @@ def test_option_is_described(step, option):
     assert option.help, f"{step} {option.field} has no help"
     assert "\n" not in option.help
     assert option.required or isinstance(default_text(option), str)
-    numeric = option.annotation in (float, float | None)
-    assert not numeric or option.bounds, f"{step} {option.field} is a number without a range"
+    measured = option.annotation in (float, float | None) and option.unit
+    assert not measured or option.bounds, f"{step} {option.field} is a measured number without a range"
 
 
 def bad_values(option):

@@ -34,10 +34,10 @@ GROUPS: Final = {
 def step_command(step: Step) -> Callable[..., JobRecord]:
     """Make the function behind ``halfmap STEP INPUT... --option value --out DIR``."""
 
-    def command(*inputs: str, **values: Any) -> JobRecord:
+    def command(*given: str, **values: Any) -> JobRecord:
         options = validated(step.options, {n: values[n] for n in step.options.model_fields if n in values})
         run: RunOptions = validated(RunOptions, {n: values[n] for n in RunOptions.model_fields if n in values})
-        return run_step(step, inputs, options, run)
+        return run_step(step, given, options, run)
 
     command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [*_input_parameter(step), *option_parameters(step.options, "options"), *option_parameters(RunOptions, "run")]

@@ -217,3 +217,7 @@ def test_command_spells_every_kind_of_option():
     assert shlex.join(words) == (
         "halfmap toy 'a b.txt' --length 3 --mask m.mrc --seed 4 --max-failed 0.5 --device cpu --out o"
     )
+
+
+def test_inputs_are_described(halfmap):
+    assert "texts...: text files." in halfmap("toy --help")[1]
