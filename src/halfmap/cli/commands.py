@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import Group, Parameter
 
-from halfmap.cli.inputs import resolve_inputs
+from halfmap.cli.inputs import resolve_inputs, told
 from halfmap.exec.local import THREAD_VARIABLES
 from halfmap.exec.runner import run_job
 from halfmap.exec.running import ChooseExecutor
@@ -120,7 +120,7 @@ def _input_parameter(step: Step) -> list[inspect.Parameter]:
     if not step.inputs:
         return []
     words = [
-        f"{port.name}{'...' if port.many else ''}: {port.help}{' (optional)' if port.optional else ''}."
+        f"{port.name}{'...' if port.many else ''}: {told(port)}{' (optional)' if port.optional else ''}."
         for port in step.inputs
     ]
     shown = Parameter(help=" ".join(words), group=GROUPS["inputs"], show_default=False, required=False)
@@ -161,7 +161,7 @@ def step_help(step: Step) -> str:
     """Help of a step: summary, outputs, failures, example, citations."""
     parts = [step.summary]
     if step.outputs:
-        parts.append("Writes: " + "; ".join(f"{port.file} ({port.help.rstrip('.')})" for port in step.outputs) + ".")
+        parts.append("Writes: " + "; ".join(f"{port.file} ({told(port)})" for port in step.outputs) + ".")
     if step.example:
         parts.append(f"Example: {step.example}")
     if step.citations:

@@ -45,7 +45,7 @@ def resolve_inputs(step: Step, given: Sequence[str]) -> dict[str, list[Path]]:
             if port.optional:
                 continue
             usage = step.example or f"halfmap {step.name} --help"
-            raise NoInputError(f"{step.name} needs {port.name}: {port.help}.", remedy=f"Example: {usage}")
+            raise NoInputError(f"{step.name} needs {port.name}: {told(port)}.", remedy=f"Example: {usage}")
         paths = list(dict.fromkeys(path for argument in mine for path in expand(argument, port)))
         if len(paths) > 1 and not port.many:
             raise NoInputError(
@@ -58,6 +58,11 @@ def resolve_inputs(step: Step, given: Sequence[str]) -> dict[str, list[Path]]:
             f"{step.name} takes {takes}; {waiting[0]!r} is too much.", remedy=f"See halfmap {step.name} --help."
         )
     return inputs
+
+
+def told(port: Port) -> str:
+    """What a port takes, as part of a sentence."""
+    return port.help.rstrip(".")
 
 
 def expand(argument: str, port: Port) -> list[Path]:
@@ -73,11 +78,11 @@ def expand(argument: str, port: Port) -> list[Path]:
         if files:
             return files
         raise NoInputError(
-            f"nothing matches {argument!r} ({port.name}: {port.help}).",
+            f"nothing matches {argument!r} ({port.name}: {told(port)}).",
             remedy=f"Check the pattern; it is looked for from {Path.cwd()}.",
         )
     raise NoInputError(
-        f"there is no file {argument} ({port.name}: {port.help}).",
+        f"there is no file {argument} ({port.name}: {told(port)}).",
         remedy=f"Check the name; it is looked for from {Path.cwd()}.",
     )
 
@@ -92,7 +97,7 @@ def _of_folder(folder: Path, port: Port) -> list[Path]:
     if port.many and files:
         return files
     raise NoInputError(
-        f"{folder} is a folder without {port.kind} ({port.name}: {port.help}).",
+        f"{folder} is a folder without {port.kind} ({port.name}: {told(port)}).",
         remedy="Name a file, or a job's folder.",
     )
 
@@ -102,7 +107,7 @@ def _jobs_in(folder: Path, port: Port) -> list[Path]:
     own = folder / RECORD_FILE
     found = [own] if own.exists() else sorted(folder.glob(f"*/{RECORD_FILE}"))
     if not found:
-        raise NoInputError(f"{folder} holds no job ({port.name}: {port.help}).", remedy="Name folders of jobs.")
+        raise NoInputError(f"{folder} holds no job ({port.name}: {told(port)}).", remedy="Name folders of jobs.")
     return found
 
 
@@ -116,5 +121,5 @@ def _output_of_job(folder: Path, port: Port) -> Path:
             return folder / output.file
     kinds = ", ".join(output.kind for output in outputs)
     raise NoInputError(
-        f"the job in {folder} ({record.step}) gives {kinds}, not {port.kind}.", remedy=f"{port.name} is {port.help}."
+        f"the job in {folder} ({record.step}) gives {kinds}, not {port.kind}.", remedy=f"{port.name} is {told(port)}."
     )
