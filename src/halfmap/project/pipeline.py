@@ -136,7 +136,7 @@ class Session:
         written = {file.port for file in record.outputs}
         kinds: dict[str, list[Path]] = {}
         for port in step.outputs:
-            if port.name in written:
+            if port.name in written and (folder / port.file).is_file():
                 kinds.setdefault(port.kind, []).append(folder / port.file)
         self.available |= kinds
         if self.plan.session.diameter_A is None and record.figures.get("diameter_A"):
