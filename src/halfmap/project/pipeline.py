@@ -46,12 +46,12 @@ class Stage:
 
 def chain_of(plan: Plan, steps: Mapping[str, Step]) -> list[Step]:
     """The steps that this plan needs, in order."""
-    absent = [name for name in CHAIN if name not in steps]
-    if absent:
-        raise HalfmapError(f"the steps {', '.join(absent)} are not installed.", remedy="See halfmap doctor.")
     names = list(CHAIN[CHAIN.index(STARTS[plan.start()[0]]) :])
     if plan.session.reference is not None:
         names.remove("abinitio")
+    absent = [name for name in names if name not in steps]
+    if absent:
+        raise HalfmapError(f"the steps {', '.join(absent)} are not installed.", remedy="See halfmap doctor.")
     return [steps[name] for name in names]
 
 
