@@ -38,12 +38,12 @@ class ExtractOptions(OpticsOptions):
 class SelectOptions(Options):
     """Options of ``halfmap select``."""
 
-    classes: tuple[int, ...] = option(
-        (), help="Numbers of the classes to keep, from 1; chosen automatically if there are none."
+    keep: str = option(
+        "",
+        help="Classes to keep, such as 1,4,7-9; chosen automatically if absent.",
+        pattern=r"^(\d+(-\d+)?(,\d+(-\d+)?)*)?$",
     )
-    min_score: float = option(
-        0.5, help="Quality from 0 to 1 that a class needs to be kept.", ge=0, le=1, when={"option": "classes", "is": ()}
-    )
+    min_score: float = option(0.5, help="Quality from 0 to 1 that a class needs to be kept automatically.", ge=0, le=1)
     where: tuple[str, ...] = option(
-        (), help="Further conditions on columns, such as 'defocus_u_A<30000'; all must hold."
+        (), help="Conditions on columns that particles must fulfil, such as 'defocus_u_A<30000'."
     )
