@@ -23,6 +23,7 @@ from halfmap.units import DEG
 
 _BIN_RAD = 2.5 * DEG
 """Directions are binned to this, which blurs the edge of a cone."""
+_BEYOND = 1.25
 _FIRST_SHELL = 3
 """Below, a cone holds too few Fourier pixels to have a correlation of its own."""
 
@@ -40,14 +41,18 @@ class DirectionalFsc:
     resolution_A
         Of each cone at FSC = 0.143.
     area_ratio
-        Smallest over largest area under the cones' curves up to their first crossing of 0.143: 1 if all
-        directions are equal. Values below 0.5 speak of anisotropy (as cFAR does, of which this is a variant).
+        Smallest over largest area under the cones' curves, from shell 3 to a quarter beyond the shell at which
+        all directions together fall below 0.143: 1 if all directions are equal. Values below 0.5 speak of
+        anisotropy (as cFAR does, of which this is a variant; a common end keeps chance crossings out of it).
+    cone_frac
+        Share of all directions that one cone holds.
     """
 
     axes: FloatArray
     curves: FloatArray
     resolution_A: FloatArray
     area_ratio: float
+    cone_frac: float
 
 
 def directional_fsc(
@@ -82,15 +87,13 @@ def directional_fsc(
     curves = torch.where(product > 0, cross / product.clamp(min=torch.finfo(torch.float64).tiny).sqrt(), 0.0)
     curves[:, :_FIRST_SHELL] = 1.0
     resolutions = np.array([resolution_A(curve, FSC_HALF_MAP_THRESHOLD, n, pixel_size_A) for curve in curves])
-    areas = [_area(curve) for curve in curves]
-    ratio = min(areas) / max(areas) if max(areas) > 0 else 0.0
-    return DirectionalFsc(axes.cpu().numpy(), curves.cpu().numpy(), resolutions, ratio)
-
-
-def _area(curve: Tensor) -> float:
-    """Area under a curve from the first shell that is looked at to its first crossing of 0.143."""
-    end = int(shell_of_threshold(curve, FSC_HALF_MAP_THRESHOLD))
-    return float(curve[_FIRST_SHELL : end + 1].sum())
+    whole = sums[0].sum(1) / (sums[1].sum(1) * sums[2].sum(1)).clamp(min=torch.finfo(torch.float64).tiny).sqrt()
+    whole[:_FIRST_SHELL] = 1.0
+    end = min(math.ceil(_BEYOND * shell_of_threshold(whole, FSC_HALF_MAP_THRESHOLD)), shells - 1)
+    areas = curves[:, _FIRST_SHELL : max(end, _FIRST_SHELL) + 1].sum(dim=1).clamp(min=0.0)
+    ratio = float(areas.min() / areas.max()) if float(areas.max()) > 0 else 0.0
+    cone_frac = 1.0 - math.cos(half_angle_rad)
+    return DirectionalFsc(axes.cpu().numpy(), curves.cpu().numpy(), resolutions, ratio, cone_frac)
 
 
 def _direction_bins(n: int, device: torch.device) -> tuple[Tensor, Tensor]:

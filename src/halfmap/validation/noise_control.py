@@ -25,6 +25,8 @@ BEYOND_REFERENCE = 0.85
 """A resolution must be finer than this share of the common reference's to be the data's own."""
 MIN_AREA_RATIO = 0.5
 """Of directional FSC."""
+MIN_PIXELS_OF_CONE = 30.0
+"""Independent Fourier pixels that a cone must hold at the resolution for a verdict on directions."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def judge(
         Further evidence, if at hand.
     """
     verdicts = _on_agreement(curves, shared_reference_A) + _on_curves(curves)
-    if directional is not None and directional.area_ratio < MIN_AREA_RATIO:
+    if directional is not None and directional.area_ratio < MIN_AREA_RATIO and cones_tell(curves, directional):
         worst, best = _extremes(directional.resolution_A)
         verdicts.append(
             Verdict(
@@ -78,6 +80,16 @@ def judge(
 def is_noise(verdicts: list[Verdict]) -> bool:
     """Whether the verdicts say that the halves share no signal of their own."""
     return any(v.code in ("no-common-signal", "no-better-than-reference") for v in verdicts)
+
+
+def cones_tell(curves: FscCurves, directional: DirectionalFsc) -> bool:
+    """Whether cones hold enough at the resolution for their differences to be more than chance.
+
+    A shell has 2π s² pairs of Fourier mates, of which a cone holds its share; a mask that fills a
+    fraction of the box leaves that fraction of them independent.
+    """
+    shell = curves.resolution_shell()
+    return 2.0 * math.pi * shell**2 * directional.cone_frac * curves.mask_fraction >= MIN_PIXELS_OF_CONE
 
 
 def significant_shells(curves: FscCurves) -> int:

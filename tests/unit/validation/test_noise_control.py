@@ -93,6 +93,16 @@ def test_directions_and_views_are_judged():
     assert codes(curves, directional=directional_fsc(*halves(12.0), PIXEL_SIZE_A)) == set()
 
 
+def test_few_pixels_in_a_cone_give_no_verdict_on_directions():
+    """Equal noise everywhere within a small mask: the cones differ, but only by chance."""
+    mask = ball(9, 5)
+    first, second = halves(5.0, level=1.0)
+    curves = fsc_curves(first, second, PIXEL_SIZE_A, mask)
+    directional = directional_fsc(first * mask, second * mask, PIXEL_SIZE_A)
+    assert directional.area_ratio < 0.6
+    assert "anisotropic" not in codes(curves, directional=directional)
+
+
 def test_significant_shells_counts_to_the_first_chance_value():
     shells = np.arange(N // 2 + 1)
     curve = np.where(shells < 9, 0.9, 0.1)
