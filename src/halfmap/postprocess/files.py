@@ -13,6 +13,7 @@ from halfmap.data.records import Volume
 from halfmap.io.mrc import write_volume
 from halfmap.io.star import StarBlock, write_star
 from halfmap.postprocess.combine import Postprocessed
+from halfmap.postprocess.compare import Comparison
 from halfmap.postprocess.sharpen import fsc_weight
 from halfmap.typing import Array
 from halfmap.validation.fsc_curves import FscCurves
@@ -63,15 +64,31 @@ def figures(result: Postprocessed) -> dict[str, Any]:
     }
 
 
+def shell_columns(frequency_per_A: Array) -> dict[str, Array]:
+    """Index, frequency and resolution of shells, as RELION's tables of curves begin."""
+    angstrom = np.full_like(frequency_per_A, 999.0)  # RELION's value for shell 0
+    angstrom[1:] = 1.0 / frequency_per_A[1:]
+    return {
+        "rlnSpectralIndex": np.arange(len(frequency_per_A)),
+        "rlnResolution": frequency_per_A,
+        "rlnAngstromResolution": angstrom,
+    }
+
+
+def reference_fsc_block(found: Comparison, pixel_size_A: float) -> dict[str, Array]:
+    """Table of the curves of a comparison with a reference."""
+    shells = np.arange(len(found.fsc_masked), dtype=np.float64)
+    return {
+        **shell_columns(shells / (found.aligned.shape[0] * pixel_size_A)),
+        "halfmapFourierShellCorrelationReference": found.fsc_masked,
+        "halfmapFourierShellCorrelationReferenceUnmasked": found.fsc_unmasked,
+    }
+
+
 def fsc_block(curves: FscCurves) -> dict[str, Array]:
     """Table of the curves with the labels of RELION's ``postprocess.star`` (one row a shell)."""
-    frequency = curves.frequency_per_A()
-    angstrom = np.full_like(frequency, 999.0)  # RELION's value for shell 0
-    angstrom[1:] = 1.0 / frequency[1:]
     return {
-        "rlnSpectralIndex": np.arange(len(frequency)),
-        "rlnResolution": frequency,
-        "rlnAngstromResolution": angstrom,
+        **shell_columns(curves.frequency_per_A()),
         "rlnFourierShellCorrelationCorrected": curves.corrected,
         "rlnFourierShellCorrelationUnmaskedMaps": curves.unmasked,
         "rlnFourierShellCorrelationMaskedMaps": curves.masked,
@@ -86,7 +103,6 @@ def _general_block(result: Postprocessed) -> StarBlock:
         "rlnRandomiseFrom": curves.box_px * curves.pixel_size_A / max(curves.randomised_from_shell, 1),
         # RELION's sign: the B factor that is applied, negative for sharpening.
         "rlnBfactorUsedForSharpening": -result.sharpened.b_factor_A2,
-        "rlnParticleBoxFractionSolventMask": curves.mask_fraction,
     }
     if guinier.b_factor_A2 is not None and guinier.intercept is not None:
         values["rlnFittedSlopeGuinierPlot"] = -guinier.b_factor_A2 / 4.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from halfmap.geometry.options import SymmetryOptions
 from halfmap.options import Options, option
 
 
@@ -38,4 +39,13 @@ class PostprocessOptions(MaskOptions):
     )
     low_pass_A: float | None = option(
         None, help="Resolution of the final low-pass filter; the map's own if not given.", advanced=True, gt=0, le=200
+    )
+
+
+class CompareOptions(SymmetryOptions, MaskOptions):
+    """How a map is compared with a reference."""
+
+    either_hand: bool = option(True, help="Try the mirrored map too, and say which hand fits.")
+    align_resolution_A: float = option(
+        25.0, help="Resolution at which all rotations are tried.", advanced=True, gt=2, le=200
     )
