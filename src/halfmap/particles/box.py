@@ -35,8 +35,8 @@ class BoxPlan:
 def spread_A(defocus_A: float, resolution_A: float, voltage_kV: float) -> float:
     """How far from its place the CTF carries detail of a resolution: λ Δf / d, to each side.
 
-    >>> round(spread_A(20000.0, 3.0, 300.0), 1)
-    131.3
+    >>> round(spread_A(20000.0, 4.0, 300.0), 1)
+    98.4
     """
     return float(wavelength_A(voltage_kV)) * abs(defocus_A) / resolution_A
 
