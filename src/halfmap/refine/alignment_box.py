@@ -22,6 +22,9 @@ from halfmap.fourier.grid import real_space_radius_px
 from halfmap.refine.lattice import Lattice, MapGrid
 from halfmap.refine.observations import EDGE_A, soft_circle
 
+MARGIN_PX = 2
+"""Fourier pixels kept around those in use, so that cutting in real space folds nothing back."""
+
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
@@ -57,19 +60,19 @@ class AlignmentBox:
         self, grid: MapGrid, radius_px: int, diameter_A: float, slack_A: float, device: torch.device | str = "cpu"
     ) -> None:
         self.grid, self.device = grid, torch.device(device)
-        self._n_plane = even_fast_size(2 * (radius_px + 1))
+        self._n_plane = even_fast_size(2 * (radius_px + 1 + MARGIN_PX))
         pixel_A = grid.length_A / self._n_plane
         wanted_px = math.ceil((diameter_A + 2 * (EDGE_A + slack_A)) / pixel_A)
         self._n_box = min(even_fast_size(wanted_px), self._n_plane)
         self.length_A = self._n_box * pixel_A
-        self.lattice = Lattice.of(self.length_A, (radius_px * self._n_box) // self._n_plane, device)
+        whole = self._n_box == self._n_plane
+        # Cutting in real space spreads each pixel a little: one more shell keeps what goes outwards.
+        reach = radius_px if whole else (radius_px * self._n_box) // self._n_plane + 1
+        self.lattice = Lattice.of(self.length_A, reach, device)
         mask_px = (diameter_A + 2 * slack_A) / pixel_A
         self._mask = soft_circle(self._n_box, mask_px, EDGE_A / pixel_A).to(device)
-        # A product of triangles has a transform that is nowhere negative: the weights stay weights.
-        hat = 1 - (torch.arange(self._n_box, device=device) - self._n_box // 2).abs() / (self._n_box / 2)
-        self._hat = hat[:, None] * hat[None, :]
 
-    def shell_in_box(self, radius_px: float) -> int:
+    def shell_in_box(self, radius_px: int) -> int:
         """A radius of the map's lattice in pixels of this box, at least one shell."""
         shell = math.floor(radius_px * self.length_A / self.grid.length_A)
         return min(max(shell, 1), self.lattice.radius_px)
@@ -79,8 +82,9 @@ class AlignmentBox:
     ) -> Statistics:
         """Bring centred ``CTF image / sigma2`` and ``CTF^2 / sigma2`` from the map's lattice into the box."""
         cut = self._into_box(lattice, weighted, self._mask)
-        smooth = self._into_box(lattice, weights.to(torch.complex64), self._hat).real
-        return Statistics(cut, smooth.clamp(min=0.0))
+        # Weights go without a mask: what correlates pixels within the box is kept, the rest averaged.
+        averaged = self._into_box(lattice, weights.to(torch.complex64), torch.ones_like(self._mask)).real
+        return Statistics(cut, averaged.clamp(min=0.0))
 
     def _into_box(
         self, lattice: Lattice, values: Complex[Tensor, "n q"], window: Float[Tensor, "y x"]
@@ -93,8 +97,8 @@ class AlignmentBox:
         plane[:, (n - lattice.ky_px[axis]) * (n // 2 + 1)] = values[:, axis].conj()
         image = torch.fft.irfft2(plane.reshape(-1, n, n // 2 + 1), s=(n, n))
         image = pad_2d(torch.fft.fftshift(image, dim=(-2, -1)), self._n_box) * window
-        box_ft = torch.fft.rfft2(torch.fft.ifftshift(image, dim=(-2, -1))) * (n / self._n_box) ** 2
         b = self._n_box
+        box_ft: Tensor = torch.fft.rfft2(torch.fft.ifftshift(image, dim=(-2, -1))) * (n / b) ** 2
         return box_ft.flatten(1)[:, (self.lattice.ky_px % b) * (b // 2 + 1) + self.lattice.kx_px]
 
     def map_in_box(self, volume: Float[Tensor, "z y x"]) -> Float[Tensor, "v v v"]:

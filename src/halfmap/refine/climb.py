@@ -58,7 +58,8 @@ class Candidates:
 
     def log_evidence(self) -> Float[Tensor, " m"]:
         """Logarithm of the integral over each mode in Laplace's approximation."""
-        determinant = torch.linalg.slogdet(self.information + 1e-9 * torch.eye(5).to(self.information)).logabsdet
+        ridge = 1e-9 * torch.eye(5).to(self.information)
+        determinant: Tensor = torch.linalg.slogdet(self.information + ridge).logabsdet
         return self.log_posterior + 2.5 * math.log(2 * math.pi) - 0.5 * determinant
 
 
@@ -150,7 +151,7 @@ def _step(gradient: Tensor, information: Tensor, damping: Tensor, limits: Tensor
     """Damped steps, shortened as a whole where the turn or the shift would be too long."""
     diagonal = information.diagonal(dim1=-2, dim2=-1)
     ridge = diagonal * damping[:, None] + 1e-9 * diagonal.amax(dim=-1, keepdim=True) + 1e-12
-    step = torch.linalg.solve(information + torch.diag_embed(ridge), gradient)
+    step: Tensor = torch.linalg.solve(information + torch.diag_embed(ridge), gradient)
     turn, move = step[:, :3].norm(dim=-1), step[:, 3:].norm(dim=-1)
     excess = torch.stack([turn / limits[0], move / limits[1]], dim=-1).amax(dim=-1).clamp(min=1.0)
     return step / excess[:, None]

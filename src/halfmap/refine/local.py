@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Complex, Float, Int
@@ -88,11 +89,10 @@ def pose_scores(
         score = torch.empty(m, dtype=torch.float64)
         gradient = torch.empty(m, 5, dtype=torch.float64)
         information = torch.empty(m, 5, 5, dtype=torch.float64)
-        arrays = (kx_px, ky_px, n_pixels, weighted, weights, image, rot_img_from_map, shift_box)
-        derivatives_fast(
-            source.volume.numpy(), source.scale, *(a.contiguous().numpy() for a in arrays),
-            score.numpy(), gradient.numpy(), information.numpy(),
-        )  # fmt: skip
+        given = (kx_px, ky_px, n_pixels, weighted, weights, image, rot_img_from_map, shift_box)
+        inputs: list[Any] = [array.contiguous().numpy() for array in given]
+        outputs: list[Any] = [score.numpy(), gradient.numpy(), information.numpy()]
+        derivatives_fast(source.volume.numpy(), source.scale, *inputs, *outputs)
         return PoseScores(score, gradient, information)
     chunk = max(1, CHUNK_ELEMENTS // max(1, int(n_pixels.max())))
     poses = (image, rot_img_from_map, shift_box, n_pixels)

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from halfmap.data.records import ImageSet
+from halfmap.errors import BadInputError
 from halfmap.fourier.grid import real_space_radius_px
 from halfmap.optics.ctf import ctf_2d
 from halfmap.refine.lattice import Lattice, MapGrid
@@ -33,6 +34,7 @@ EDGE_A = 10.0
 CTF_COLUMNS = ("defocus_u_A", "defocus_v_A", "defocus_angle_rad", "voltage_kV", "cs_mm", "amplitude_contrast")
 
 
+@runtime_checkable
 class ImageReader(Protocol):
     """What reads the pixels of particles (``io.images.ParticleImages``)."""
 
@@ -148,10 +150,9 @@ class Observations:
             values = self.images[name] if default is None else self.images.rows.get(name, default)
             return torch.as_tensor(np.array(values[rows], dtype=np.float64), device=self.device)
 
-        ctf = ctf_2d(
-            fx[None], fy[None], *(column(name) for name in CTF_COLUMNS),
-            phase_shift_rad=column("phase_shift_rad", 0.0), bfactor_A2=column("ctf_bfactor_A2", 0.0),
-        )[:, 0]  # fmt: skip
+        parameters = [column(name) for name in CTF_COLUMNS]
+        parameters += [column("phase_shift_rad", 0.0), column("ctf_bfactor_A2", 0.0)]
+        ctf = ctf_2d(fx[None], fy[None], *parameters)[:, 0]
         ctf = ctf * column("ctf_scale", 1.0).float()[:, None]
         nyquist = torch.as_tensor(0.5 / self._pixel_size_A[self.group[rows]], device=self.device)
         return torch.where(torch.hypot(fx, fy) < nyquist[:, None], ctf, 0.0).float()

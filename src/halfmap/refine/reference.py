@@ -49,17 +49,16 @@ def on_grid(volume: Volume, grid: MapGrid, diameter_A: float, resolution_A: floa
     outside = (1 - own_mask).double()
     data = data - float((data * outside).sum() / outside.sum().clamp(min=1e-9))
     matrix = _interpolation(n_in, volume.pixel_size_A, grid)
-    moved = data.double()
+    fine = data.double()
     for _ in range(3):  # each turn resamples the last axis and brings the next one there
-        moved = (moved @ matrix.T).permute(2, 0, 1)
-    moved = moved.float()
+        fine = (fine @ matrix.T).permute(2, 0, 1)
     n = grid.box_px
     fx, fy, fz = frequencies_3d((n, n, n), grid.pixel_size_A)
     frequency = (fx.square() + fy.square() + fz.square()).sqrt()
     width = 2 / grid.length_A
     edge = ((frequency - 1 / resolution_A) / width).clamp(0.0, 1.0)
     lowpass = 0.5 + 0.5 * torch.cos(math.pi * edge)
-    moved = torch.fft.irfftn(torch.fft.rfftn(moved) * lowpass, s=(n, n, n))
+    moved: Tensor = torch.fft.irfftn(torch.fft.rfftn(fine.float()) * lowpass, s=(n, n, n))
     return moved * soft_sphere(n, diameter_A / grid.pixel_size_A, EDGE_A / grid.pixel_size_A)
 
 

@@ -72,7 +72,7 @@ def refine_particles(
         raise HalfmapError(f"{n_bad} of {len(images)} particles cannot be used: {first}")
     if options.diameter_A > grid.length_A:
         raise BadInputError(
-            star, "box", found=f"{grid.length_A:.0f} Å", expected=f"at least the diameter, {options.diameter_A:g} Å",
+            Path(star), "box", found=f"{grid.length_A:.0f} Å", expected=f"at least the diameter, {options.diameter_A:g} Å",
             remedy="Extract the particles with a larger box, or give a smaller --diameter.",
         )  # fmt: skip
     reference = read_volume(options.reference)

@@ -173,7 +173,8 @@ class PoseSearch:
         """Make what is shared before the work is split between threads."""
         self._ring_engine()
 
-    def _landscape(self, batch: ObservationBatch, centre_A: Float[Tensor, "n 2"]) -> Landscape:
+    def landscape(self, batch: ObservationBatch, centre_A: Float[Tensor, "n 2"]) -> Landscape:
+        """The posterior of a batch's poses, its images shifted by ``centre_A``."""
         weighted, weights = self.noise.weighted(batch, self.fine)
         phases = centring(self.fine.kx_px, self.fine.ky_px, centre_A / self.observations.grid.length_A)
         statistics: Statistics = self.box.statistics(self.fine, weighted * phases, weights)
@@ -183,7 +184,7 @@ class PoseSearch:
     def everywhere(self, rows: Array, centre_A: Float[Tensor, "n 2"]) -> Poses:
         """Search all poses, shifts around ``centre_A``, and climb from the best ones."""
         batch = self.observations.batch(rows, self.plan.radius_px)
-        landscape = self._landscape(batch, centre_A)
+        landscape = self.landscape(batch, centre_A)
         transform, references, phases = self._ring_engine()
         n_inner = self.box.lattice.count_within(self.global_shell)
         modes = search(
@@ -205,7 +206,7 @@ class PoseSearch:
     def around(self, rows: Array, rot_img_from_map: Float[Tensor, "n 3 3"], centre_A: Float[Tensor, "n 2"]) -> Poses:
         """Climb from given poses."""
         batch = self.observations.batch(rows, self.plan.radius_px)
-        landscape = self._landscape(batch, centre_A)
+        landscape = self.landscape(batch, centre_A)
         image = torch.arange(len(batch), device=rot_img_from_map.device)
         radius = self.box.lattice.radius_px
         coarse = max(self.global_shell, round(radius / LEVEL_FACTOR))
@@ -217,7 +218,7 @@ class PoseSearch:
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         """``sum image model / sigma2`` and ``sum model^2 / sigma2`` of images at given poses."""
         device = self.observations.device
-        landscape = self._landscape(self.observations.batch(rows, self.plan.radius_px), shift_A.to(device))
+        landscape = self.landscape(self.observations.batch(rows, self.plan.radius_px), shift_A.to(device))
         image = torch.arange(len(rows), device=device)
         n_pixels = torch.full_like(image, len(self.box.lattice))
         statistics = landscape.statistics
@@ -309,7 +310,7 @@ def rings_of_slices(
     inside = points.norm(dim=-1) <= reach
     flat = points[inside] * source.scale
     parts = []
-    for chunk in directions.split(64):
+    for chunk in torch.split(directions, 64):
         where = torch.einsum("dij,pi->dpj", chunk[:, :2], flat).float()
         values = source.volume.new_zeros(len(chunk), *inside.shape)
         values[:, inside] = interpolate(source.volume, where)[0]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Ticker(Protocol):
     """Counts finished units of work."""
 
@@ -14,6 +15,7 @@ class Ticker(Protocol):
         """Say that ``count`` more are done."""
 
 
+@runtime_checkable
 class Session(Protocol):
     """Log, progress, checkpoints, and limits."""
 
