@@ -98,40 +98,51 @@ def montage_picture(images: Sequence[Array], titles: Sequence[str], columns: int
 
 
 def slices_picture(volume: Array, title: str = "", count: int = 7) -> bytes:
-    """Central slices along x, y, z above slices through the object along z, on one grey scale."""
+    """Central slices along x, y, z above slices through the object along z, on one grey scale.
+
+    The empty rim of the box is left out.
+    """
     size = volume.shape[0]
     middle = size // 2
-    limits = float(np.percentile(volume, 2)), float(np.percentile(volume, 99.8))
-    first, last = _extent(volume)
-    along = np.unique(np.linspace(first, max(first + 1, last), count).astype(int))
-    figure, axes = new_figure(1.6 * count, 3.9, 2, count, height_ratios=(1, 1))
+    reach = object_reach(volume)
+    shown = slice(max(0, middle - reach), min(size, middle + reach + 1))
+    inner = np.asarray(volume)[shown, shown, shown]
+    limits = float(np.percentile(inner, 5)), float(np.percentile(inner, 99.7))
+    centre = middle - shown.start
+    along = np.unique(np.linspace(0.08 * len(inner), 0.92 * len(inner) - 1, count).astype(int))
+    figure, axes = new_figure(1.6 * count, 3.9, 2, count)
     for axis in axes.flat:
         axis.set_axis_off()
-    projection = np.asarray(volume).sum(axis=0)
-    for axis, image, name in zip(
-        axes[0],
-        (volume[middle], volume[:, middle], volume[:, :, middle], projection, projection_of(volume, 1)),
-        ("z slice", "y slice", "x slice", "projection along z", "projection along y"),
-        strict=False,
-    ):
-        show(axis, image, name, None if "projection" in name else limits)
+    central = {"z slice": inner[centre], "y slice": inner[:, centre], "x slice": inner[:, :, centre]}
+    for axis, (name, image) in zip(axes[0], central.items(), strict=False):
+        show(axis, image, name, limits)
+    for axis, (direction, name) in zip(axes[0, 3:], enumerate(("z", "y", "x")), strict=False):
+        show(axis, inner.sum(axis=direction), f"projection along {name}")
     for axis, z in zip(axes[1], along, strict=False):
-        show(axis, volume[z], f"z = {z - middle:+d} px", limits)
+        show(axis, inner[z], f"z = {z - centre:+d} px", limits)
     if title:
         figure.suptitle(title, fontsize=9)
     return png(figure, 130)
 
 
-def _extent(volume: Array) -> tuple[int, int]:
-    """First and last z of the part that holds all but a hundredth of the variance at each end."""
-    variance = np.square(np.asarray(volume, dtype=np.float64) - np.median(volume)).sum(axis=(1, 2))
-    total = variance.sum()
-    if not total > 0:
-        return 0, len(variance) - 1
-    first, last = np.searchsorted(np.cumsum(variance) / total, [0.01, 0.99])
-    return int(first), int(last)
+def object_reach(volume: Array) -> int:
+    """Distance in voxels from the origin up to which a map stands out from what surrounds it.
 
-
-def projection_of(volume: Array, axis: int) -> Array:
-    """Sum of a volume along an axis."""
-    return np.asarray(np.asarray(volume, dtype=np.float64).sum(axis=axis))
+    Variance in spherical shells around the origin, of blocks of voxels so that noise averages out;
+    the object ends where it falls to a twentieth of its largest value above the outermost shells.
+    """
+    size = volume.shape[0]
+    block = max(1, size // 32)
+    cut = size // block * block
+    blocks = np.asarray(volume, dtype=np.float64)[:cut, :cut, :cut]
+    small = blocks.reshape(cut // block, block, cut // block, block, cut // block, block).mean(axis=(1, 3, 5))
+    n = small.shape[0]
+    axis = (np.arange(n) + 0.5) * block - size // 2
+    radius = np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, :] ** 2)
+    shell = np.minimum(radius / block, n // 2).astype(int)
+    counts = np.bincount(shell.ravel())
+    mean_square = np.bincount(shell.ravel(), np.square(small - np.median(small)).ravel()) / np.maximum(counts, 1)
+    above = mean_square - mean_square[-1]
+    inside = np.flatnonzero(above > 0.05 * above.max())
+    reach = int((inside[-1] + 2) * block) if above.max() > 0 else size
+    return int(min(size // 2, reach))

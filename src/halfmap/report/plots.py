@@ -135,14 +135,15 @@ def orientation_plot(rot_rad: Array, tilt_rad: Array) -> bytes:
 
 
 def guinier_plot(
-    inverse_square_per_A2: Array, log_amplitude: Array, bfactor_A2: float | None, log_scale: float
+    inverse_square_per_A2: Array, ln_amplitude: Array, slope_A2: float | None, intercept: float | None
 ) -> bytes:
-    """Logarithm of the amplitudes against squared frequency, and the line whose slope is B / 4."""
+    """Logarithm of the amplitudes against squared frequency, and the fitted line, whose slope is -B / 4."""
     figure, axes = new_figure(6.4, 3.0)
-    axes.plot(inverse_square_per_A2, log_amplitude, color=COLOURS[0], linewidth=1.4)
-    if bfactor_A2 is not None:
-        fit = log_scale - bfactor_A2 / 4 * inverse_square_per_A2
-        axes.plot(inverse_square_per_A2, fit, color=COLOURS[1], linewidth=1.0, label=f"B = {bfactor_A2:.0f} Å²")
+    axes.plot(inverse_square_per_A2, ln_amplitude, color=COLOURS[0], linewidth=1.4)
+    if slope_A2 is not None and intercept is not None:
+        line = intercept + slope_A2 * inverse_square_per_A2
+        axes.plot(inverse_square_per_A2, line, color=COLOURS[1], linewidth=1.0, label=f"B = {-4 * slope_A2:.0f} Å²")
         axes.legend(frameon=False)
     axes.set(xlabel="squared frequency (1/Å²)", ylabel="ln amplitude")
+    axes.set_ylim(np.min(ln_amplitude) - 0.5, np.max(ln_amplitude) + 0.5)
     return svg(figure)

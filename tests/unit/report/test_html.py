@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from halfmap.report.html import Report, shown
-from halfmap.report.pictures import micrograph_picture, montage_picture, shrunk, slices_picture, spectrum_picture
+from halfmap.report.pictures import (
+    micrograph_picture,
+    montage_picture,
+    object_reach,
+    shrunk,
+    slices_picture,
+    spectrum_picture,
+)
 from halfmap.report.plots import fsc_plot, guinier_plot, histogram_plot, motion_plot, orientation_plot
 
 PNG = b"\x89PNG"
@@ -68,4 +75,12 @@ def test_plots_are_svg_and_repeat_byte_for_byte():
     assert first == second
     assert b"<svg" in motion_plot([generator.normal(size=(9, 2)).cumsum(0)], ["a"])
     assert b"<svg" in histogram_plot({"a": np.array([np.nan, 1.0]), "b": np.zeros(0)})
-    assert b"<svg" in guinier_plot(np.linspace(0, 0.1, 20), np.linspace(0, -3, 20), 120.0, 0.0)
+    assert b"<svg" in guinier_plot(np.linspace(0, 0.1, 20), np.linspace(0, -3, 20), -30.0, 0.0)
+
+
+def test_the_rim_around_a_ball_is_found_through_noise():
+    axis = np.arange(64) - 32
+    radius = np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, :] ** 2)
+    noise = np.random.default_rng(3).normal(scale=0.7, size=(64, 64, 64))
+    assert 14 <= object_reach((radius < 14) + noise) <= 20
+    assert object_reach(np.zeros((16, 16, 16))) == 8

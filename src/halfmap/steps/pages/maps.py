@@ -114,15 +114,17 @@ def guinier_section(page: Report, folder: Path, figures: dict[str, Any]) -> None
     from halfmap.io.star import read_star
     from halfmap.report.plots import guinier_plot
 
-    block = read_star(folder / "fsc.star").get("guinier")
-    if block is None:
-        return
+    blocks = read_star(folder / "fsc.star")
+    block = blocks["guinier"]
     page.section("Guinier plot")
     x = np.asarray(block["rlnResolutionSquared"], dtype=np.float64)
-    y = np.asarray(block["rlnLogAmplitudesOriginal"], dtype=np.float64)
+    y = np.asarray(block["rlnLogAmplitudesWeighted"], dtype=np.float64)
     keep = np.isfinite(y) & (y > -99)
-    bfactor_A2 = figures.get("bfactor_A2")
-    scale = float(figures.get("guinier_intercept") or 0.0)
+    fit = blocks["general"]
+    slope, intercept = (
+        float(fit[label][0]) if label in fit else None
+        for label in ("rlnFittedSlopeGuinierPlot", "rlnFittedInterceptGuinierPlot")
+    )
     page.figure(
-        guinier_plot(x[keep], y[keep], bfactor_A2, scale), "Logarithm of the amplitudes against squared frequency."
+        guinier_plot(x[keep], y[keep], slope, intercept), "Logarithm of the amplitudes against squared frequency."
     )

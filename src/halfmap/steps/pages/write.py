@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def write_session_page(
         draw = SECTIONS.get(record.step)
         if draw is not None:
             draw(page, folder, dict(record.figures))
-            page.link(f"{folder.name}/{PAGE}", f"Page of {record.step}")
+            page.link(os.path.relpath(folder / PAGE, path.parent), f"Page of {record.step}")
     for _, record in jobs:
         _failures(page, record)
     _history(page, [record for _, record in jobs])
