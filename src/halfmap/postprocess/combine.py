@@ -92,13 +92,14 @@ def postprocess(
     weights = made.mask if made is not None else _checked_mask(mask, maps.half1).to(device)
     curves = fsc_curves(first, second, pixel_size_A, weights, seed=seed)
     directional = directional_fsc(first * weights, second * weights, pixel_size_A)
-    resolution_A = curves.resolution_A()
+    resolution_A, fsc = curves.resolution_A(), torch.from_numpy(curves.corrected).to(device)
     if not math.isfinite(resolution_A):
-        resolution_A = maps.half1.data.shape[0] * pixel_size_A  # nothing is resolved; the map is cut to a blob
+        # Nothing is resolved, which a verdict says: the mean is shown as the mask's filter leaves it.
+        resolution_A, fsc = max(options.mask_low_pass_A, 2.0 * pixel_size_A), torch.ones_like(fsc)
     sharpened = sharpen(
         mean,
         pixel_size_A,
-        torch.from_numpy(curves.corrected).to(device),
+        fsc,
         resolution_A,
         weights,
         b_factor_A2=options.b_factor_A2,

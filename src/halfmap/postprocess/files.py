@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from halfmap.data.records import Volume
 from halfmap.io.mrc import write_volume
 from halfmap.io.star import StarBlock, write_star
 from halfmap.postprocess.combine import Postprocessed
 from halfmap.postprocess.compare import Comparison
-from halfmap.postprocess.sharpen import fsc_weight
 from halfmap.typing import Array
 from halfmap.validation.fsc_curves import FscCurves
 
@@ -115,7 +113,7 @@ def _guinier_block(result: Postprocessed) -> dict[str, Array]:
     shown = np.isfinite(guinier.ln_amplitude)
     shown[0] = False
     x, y = guinier.inverse_d_squared[shown], guinier.ln_amplitude[shown]
-    weight = fsc_weight(torch.from_numpy(result.curves.corrected)).numpy()[shown]
+    weight = result.sharpened.shell_weight.cpu().numpy()[shown]
     return {
         "rlnResolutionSquared": x,
         "rlnLogAmplitudesOriginal": y - np.log(weight),

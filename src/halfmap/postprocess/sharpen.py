@@ -32,6 +32,8 @@ class Sharpened:
         Falloff of the FSC-weighted map before sharpening.
     low_pass_A
         Resolution at which it was cut.
+    shell_weight
+        What each shell was weighted with by its FSC.
     """
 
     volume: Float[Tensor, "z y x"]
@@ -39,6 +41,7 @@ class Sharpened:
     b_factor_source: str
     guinier: GuinierFit
     low_pass_A: float
+    shell_weight: Float[Tensor, " shells"]
 
 
 def fsc_weight(fsc: Float[Tensor, " shells"]) -> Float[Tensor, " shells"]:
@@ -94,7 +97,7 @@ def sharpen(
     within = frequency <= 1.0 / cut_A + 2.0 / (n * pixel_size_A)
     gain = torch.where(within, gain * torch.exp(b_factor / 4.0 * frequency.square() * within), 0.0)
     sharpened = torch.fft.irfftn(torch.fft.rfftn(volume) * gain, s=(n, n, n))
-    return Sharpened(low_passed(sharpened, pixel_size_A, cut_A), b_factor, source, guinier, cut_A)
+    return Sharpened(low_passed(sharpened, pixel_size_A, cut_A), b_factor, source, guinier, cut_A, weight)
 
 
 def _chosen_b_factor(guinier: GuinierFit, given_A2: float | None) -> tuple[float, str]:

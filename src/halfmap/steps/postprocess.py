@@ -31,7 +31,9 @@ def run(job: JobContext, inputs: Mapping[str, list[Path]], options: PostprocessO
     for verdict in result.verdicts:
         job.warn(verdict.message)
     figures = write_postprocessed(result, maps.half1, job.folder)
-    job.log(f"resolution {result.resolution_A:.2f} Å at FSC = 0.143 (corrected for the mask), "
+    found = figures["resolution_A"]
+    job.log("nothing is resolved: the halves share no signal" if found is None else
+            f"resolution {found:.2f} Å at FSC = 0.143 (corrected for the mask), "
             f"{result.curves.unmasked_resolution_A():.2f} Å without a mask")  # fmt: skip
     job.log(f"sharpened by {result.sharpened.b_factor_A2:.0f} Å² ({result.sharpened.b_factor_source})")
     return {"items_in": 2, "items_out": 2, **figures}

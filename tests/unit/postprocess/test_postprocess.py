@@ -14,6 +14,7 @@ from halfmap.io.mrc import read_volume
 from halfmap.io.star import read_star
 from halfmap.postprocess.combine import agreeing_half_maps, postprocess
 from halfmap.postprocess.files import fsc_block, write_postprocessed
+from halfmap.postprocess.mask import low_passed
 from halfmap.postprocess.options import PostprocessOptions
 from halfmap.postprocess.sharpen import fsc_weight, sharpen
 from halfmap.validation.noise_control import is_noise
@@ -130,14 +131,18 @@ def test_halves_that_are_no_pair_are_refused():
     assert agreeing_half_maps(maps.half1, maps.half2).half1 is maps.half1
 
 
-def test_noise_in_a_warning_out():
+def test_noise_in_a_warning_out(tmp_path):
     """Noise that is stronger within a ball, as reconstructions of nothing are."""
     shape = 1.0 / (1.0 + (real_space_radius_px((N, N, N)) / 16) ** 8)
     maps = HalfMaps(*(Volume((shape * noise(seed)).numpy(), PIXEL_SIZE_A) for seed in (11, 12)))
     mask = Volume((real_space_radius_px((N, N, N)) < 18).float().numpy(), PIXEL_SIZE_A)
     result = postprocess(maps, PostprocessOptions(), mask)
     assert is_noise(result.verdicts)
+    assert write_postprocessed(result, maps.half1, tmp_path)["low_pass_A"] == 15.0
+    # What is written is a map all the same, which people can look at.
     assert torch.isfinite(result.sharpened.volume).all()
+    coarse = low_passed(torch.from_numpy(maps.half1.data + maps.half2.data) / 2, PIXEL_SIZE_A, 15.0)
+    torch.testing.assert_close(result.sharpened.volume, coarse, atol=0.3 * float(coarse.std()), rtol=0)
 
 
 def test_files_hold_what_was_found(tmp_path):
