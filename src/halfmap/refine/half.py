@@ -17,7 +17,8 @@ from halfmap.geometry.symmetry import nearest_equivalent
 from halfmap.refine.noise import NoiseModel, ShellSums, balanced_scale, image_power
 from halfmap.refine.observations import Observations, batches
 from halfmap.refine.reconstruct import PADDING, Accumulator
-from halfmap.refine.search3d import NARROW, Poses, PoseSearch, SearchPlan, centring
+from halfmap.refine.rings import shift_phases
+from halfmap.refine.search3d import NARROW, Poses, PoseSearch, SearchPlan
 from halfmap.refine.work import in_order
 from halfmap.typing import Array
 
@@ -193,12 +194,13 @@ def insert(
             if not len(used):
                 continue
             rot = poses.rot_img_from_map[members][used, mode].to(device)
-            shift = poses.shift_A[members][used, mode].to(device) / lattice.length_A
-            phases = centring(lattice.kx_px, lattice.ky_px, shift)
+            shift = poses.shift_A[members][used, mode].to(device)
+            phases = shift_phases(lattice.kx_px, lattice.ky_px, shift, lattice.length_A)
             part = share[used, None].float().to(device)
             sums.insert(lattice, weighted[used] * phases * part, weights[used] * part, rot, operators)
         rot = poses.rot_img_from_map[members, 0].to(device)
-        phases = centring(lattice.kx_px, lattice.ky_px, poses.shift_A[members, 0].to(device) / lattice.length_A)
+        shift = poses.shift_A[members, 0].to(device)
+        phases = shift_phases(lattice.kx_px, lattice.ky_px, shift, lattice.length_A)
         model = extract_pixels(slices_of, rot, lattice.pixels, PADDING) * phases.conj()
         seen = (weighted.real * model.real + weighted.imag * model.imag).double().sum(dim=1)
         expected = (weights * (model.real.square() + model.imag.square())).double().sum(dim=1)

@@ -154,7 +154,7 @@ class Observations:
         parameters += [column("phase_shift_rad", 0.0), column("ctf_bfactor_A2", 0.0)]
         ctf = ctf_2d(fx[None], fy[None], *parameters)[:, 0]
         ctf = ctf * column("ctf_scale", 1.0).float()[:, None]
-        nyquist = torch.as_tensor(0.5 / self._pixel_size_A[self.group[rows]], device=self.device)
+        nyquist = torch.as_tensor((0.5 - 1e-6) / self._pixel_size_A[self.group[rows]], device=self.device)
         return torch.where(torch.hypot(fx, fy) < nyquist[:, None], ctf, 0.0).float()
 
     def _cached(self, memory_GB: float, folder: Path | None) -> tuple[Array, Array]:

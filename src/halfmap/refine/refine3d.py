@@ -236,9 +236,7 @@ class Refinement:
         progress.look_everywhere = progress.stalled >= PATIENCE and not everywhere
         progress.last = progress.last or (progress.stalled >= PATIENCE and everywhere)
 
-    def _next_halves(
-        self, halves: list[HalfState], results: list[HalfResult], progress: _Progress
-    ) -> list[HalfState]:
+    def _next_halves(self, halves: list[HalfState], results: list[HalfResult], progress: _Progress) -> list[HalfState]:
         join = self.grid.shell_of_resolution(self.options.join_below_A) if self.options.join_below_A else 0.0
         joined = results[0].sums.joined_below(results[1].sums, join)
         ssnr = ssnr_of_half(progress.fsc)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from halfmap.geometry.rotations import in_plane
@@ -163,9 +163,11 @@ class PoseSearch:
             share = min(0.5, 0.5 * (self.diameter_A + 20.0) / self.box.length_A)
             rings = ring_grid(self.global_shell + 0.5, share)
             device = self.fine.kx_px.device
-            transform = RingTransform(rings, inner.kx_px.cpu().numpy(), inner.ky_px.cpu().numpy(), device)
+            transform = RingTransform(
+                rings, inner.kx_px.double().cpu().numpy(), inner.ky_px.double().cpu().numpy(), device
+            )
             polar = rings_of_slices(rings, self.source, self.rotations.directions().to(device))
-            phases = shift_phases(inner.kx_px.float(), inner.ky_px.float(), self.shifts_box.float(), 1)
+            phases = shift_phases(inner.kx_px, inner.ky_px, self.shifts_box, 1.0)
             self._rings = (transform, ring_references(rings, polar), phases)
         return self._rings
 
@@ -176,7 +178,7 @@ class PoseSearch:
     def landscape(self, batch: ObservationBatch, centre_A: Float[Tensor, "n 2"]) -> Landscape:
         """The posterior of a batch's poses, its images shifted by ``centre_A``."""
         weighted, weights = self.noise.weighted(batch, self.fine)
-        phases = centring(self.fine.kx_px, self.fine.ky_px, centre_A / self.observations.grid.length_A)
+        phases = shift_phases(self.fine.kx_px, self.fine.ky_px, centre_A, self.fine.length_A)
         statistics: Statistics = self.box.statistics(self.fine, weighted * phases, weights)
         prior = ShiftPrior(centre_A / self.box.length_A, self.plan.shift_sigma_A / self.box.length_A)
         return Landscape(self.source, self.box.lattice, statistics, prior)
@@ -290,15 +292,6 @@ def shift_grid(range_A: float, step_A: float) -> Float[Tensor, "s 2"]:
     x, y = torch.meshgrid(axis, axis, indexing="xy")
     points = torch.stack([x.flatten(), y.flatten()], dim=-1)
     return points[points.norm(dim=-1) <= range_A + 1e-9]
-
-
-def centring(
-    kx_px: Int[Tensor, " p"], ky_px: Int[Tensor, " p"], shift_box: Float[Tensor, "n 2"]
-) -> Complex[Tensor, "n p"]:
-    """Factors ``exp(-2 pi i k . shift)``, one shift (in boxes) an image."""
-    cycles = shift_box[:, :1] * kx_px.double() + shift_box[:, 1:] * ky_px.double()
-    angle = (-2 * math.pi * (cycles - torch.round(cycles))).float()
-    return torch.polar(torch.ones_like(angle), angle)
 
 
 def rings_of_slices(

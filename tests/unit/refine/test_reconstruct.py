@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import torch
+
+from halfmap.fourier.fsc import fsc, resolution_A
+from halfmap.geometry.symmetry import point_group
+from halfmap.refine.half import first_noise
+from halfmap.refine.lattice import MapGrid
+from halfmap.refine.reconstruct import Accumulator
+from halfmap.refine.regularise import masked_fsc, resolution_shell, ssnr_of_half, trusted
+from halfmap.refine.rings import shift_phases
+
+
+def inserted(data, grid, diameter_A, rows, symmetry="C1", rot=None):
+    observations = data.observations(grid, diameter_A)
+    noise = first_noise(observations, rows)
+    batch = observations.batch(rows, grid.nyquist_px)
+    lattice = observations.lattice
+    weighted, weights = noise.weighted(batch, lattice)
+    phases = shift_phases(lattice.kx_px, lattice.ky_px, data.shift_A[rows], grid.length_A)
+    sums = Accumulator.empty(grid, grid.nyquist_px)
+    poses = data.rot_img_from_map[rows] if rot is None else rot
+    sums.insert(lattice, weighted * phases, weights, poses, point_group(symmetry))
+    return sums
+
+
+def test_true_poses_give_the_map_back(phantom, simulated):
+    volume = phantom(32, 3.0, 60.0, n=12)
+    grid = MapGrid(32, 3.0)
+    data = simulated([volume], [300], snr=50.0, diameter_A=60.0)
+    found = inserted(data, grid, 60.0, np.arange(300)).volume()
+    curve = fsc(found, torch.as_tensor(volume.data))
+    assert float(curve[1:11].min()) > 0.95
+    assert resolution_A(curve, 0.5, 32, 3.0) < 6.6
+
+
+def test_symmetry_by_copies_equals_symmetric_poses(phantom, simulated):
+    """One slice inserted under C4 is four slices inserted without symmetry, and the map is symmetric."""
+    volume = phantom(32, 3.0, 60.0, n=4, symmetry="C4", sigma_A=4.0)
+    grid = MapGrid(32, 3.0)
+    data = simulated([volume], [30], snr=5.0, diameter_A=60.0)
+    rows = np.arange(30)
+    at_once = inserted(data, grid, 60.0, rows, "C4")
+    one_by_one = [inserted(data, grid, 60.0, rows, rot=data.rot_img_from_map @ s) for s in point_group("C4")]
+    total = sum(part.numerator for part in one_by_one)
+    torch.testing.assert_close(at_once.numerator, total, rtol=1e-3, atol=1e-4 * float(total.abs().max()))
+    found = at_once.volume()
+    inner = found[1:, 1:, 1:]
+    quarter = torch.rot90(inner, 1, (1, 2))
+    assert float(torch.corrcoef(torch.stack([inner.flatten(), quarter.flatten()]))[0, 1]) > 0.999
+
+
+def test_halves_joined_at_low_resolution_only(tiny):
+    _, data, grid = tiny
+    first, second = (inserted(data, grid, 60.0, np.arange(start, 24, 2)) for start in (0, 1))
+    one, two = first.joined_below(second, 4.0)
+    inside = first.shells() <= 4
+    assert torch.equal(one.numerator[inside], two.numerator[inside])
+    assert torch.equal(one.denominator[inside], two.denominator[inside])
+    assert torch.equal(one.numerator[~inside], first.numerator[~inside])
+    assert torch.equal(two.numerator[~inside], second.numerator[~inside])
+
+
+def test_wiener_filter_scales_shells_by_their_ssnr(tiny):
+    """With even weights the filter is SSNR / (SSNR + 1) in every shell."""
+    _, data, grid = tiny
+    sums = inserted(data, grid, 60.0, np.arange(24))
+    even = Accumulator(grid, sums.radius_px, sums.numerator, torch.ones_like(sums.denominator))
+    plain = torch.fft.rfftn(even.volume())
+    ssnr = torch.full((17,), 1.0, dtype=torch.float64)
+    ssnr[8:] = 0.0
+    filtered = torch.fft.rfftn(even.volume(ssnr))
+    grid_shell = torch.as_tensor(np.rint(_radius(32))).long()
+    low, high = (grid_shell >= 2) & (grid_shell <= 5), (grid_shell >= 11) & (grid_shell <= 14)
+    assert float(filtered[low].abs().sum() / plain[low].abs().sum()) == pytest.approx(0.5, abs=0.02)
+    assert float(filtered[high].abs().sum() / plain[high].abs().sum()) < 0.05
+
+
+def _radius(n):
+    k, half = np.fft.fftfreq(n, 1 / n), np.arange(n // 2 + 1)
+    return np.sqrt(k[:, None, None] ** 2 + k[:, None] ** 2 + half**2)
+
+
+def test_regularisation_follows_the_fsc():
+    curve = torch.tensor([1.0, 1.0, 0.9, 0.5, 0.2, 0.04, 0.3, 0.1]).double()
+    assert trusted(curve)[5:].tolist() == [0.0, 0.0, 0.0]
+    assert float(ssnr_of_half(curve)[3]) == pytest.approx(1.0)
+    assert resolution_shell(curve) == 4
+    assert resolution_shell(torch.zeros(6).double()) == 1
+
+
+def test_masked_fsc_ignores_what_is_outside():
+    generator = torch.Generator().manual_seed(0)
+    signal = torch.randn(24, 24, 24, generator=generator)
+    mask = torch.zeros(24, 24, 24)
+    mask[8:16, 8:16, 8:16] = 1.0
+    halves = [torch.where(mask > 0, signal, 5 * torch.randn(24, 24, 24, generator=generator)) for _ in range(2)]
+    assert float(masked_fsc(*halves, mask)[3:].min()) > 0.95
+    assert float(fsc(*halves)[1:].mean()) < 0.3
