@@ -24,12 +24,11 @@ from halfmap.refine.class2d_em import (
     disc_of_shifts,
     filtered_averages,
     half_correlation,
-    pixels_per_ring,
-    power_of_images,
 )
 from halfmap.refine.class2d_options import Class2DOptions
 from halfmap.refine.class2d_schedule import Pass, schedule
 from halfmap.refine.observations import Observations, soft_circle
+from halfmap.refine.ring_noise import noise_from_images, noise_from_residuals, reaching
 from halfmap.refine.rings import N_TAPS, RingGrid, RingTransform, ring_grid, shift_phases
 from halfmap.refine.rings_average import RingSums, empty_sums, fits, on_larger_grid, sum_aligned
 from halfmap.refine.rings_sampling import images_of_rings, ring_points, rings_of_images
@@ -116,7 +115,7 @@ class Classification:
         k, first = self.options.classes, self.passes[0]
         generator = np.random.default_rng([self.seed, 0])
         rows = np.sort(generator.permutation(self.rows)[: max(first.n_images, 20 * k)])
-        sigma2 = power_of_images(self.observations, rows, first.radius_px)
+        sigma2 = noise_from_images(self.observations, rows, first.radius_px)
         transform = self._transform(first.radius_px)
         member = torch.nn.functional.one_hot(torch.as_tensor(np.arange(len(rows)) % k), k).float()
         psi = torch.as_tensor(generator.uniform(0, 2 * np.pi, len(rows)))
@@ -149,14 +148,13 @@ class Classification:
         transform = self._transform(radius_px, fine_angles=step.last)
         grid = transform.grid
         rows = np.sort(generator.permutation(self.rows)[: step.n_images])
-        sigma2 = self._noise_to(state.sigma2, radius_px, grid.n_rings, rows)
+        sigma2 = reaching(self.observations, state.sigma2, rows, radius_px, grid.n_rings)
         classifier = Classifier(self.observations, radius_px, transform, sigma2, rings_of_images(grid, state.images))
-        assignment = replace(
-            state.assignment, **{name: values.copy() for name, values in vars(state.assignment).items()}
-        )
+        assignment = state.assignment.copied()
         found = classifier.expectation(rows, self.half_set, self._search(radius_px, step), assignment)
-        sigma2 = self._updated_noise(sigma2, found, radius_px, len(rows))
-        return self._maximised(state, step, grid, found, sigma2[:, : radius_px + 1], assignment)
+        share = max(0.5, len(rows) / len(self.rows))
+        sigma2 = noise_from_residuals(self.observations, sigma2, found, radius_px, share=share)
+        return self._maximised(state, step, grid, found, sigma2, assignment)
 
     def _maximised(
         self,
@@ -212,29 +210,6 @@ class Classification:
         step_A = resolution_A / (8 if step.last else 4)
         range_A = max(step_A, min(self.options.offset_range_A, 2 * step_A))
         return Search(disc_of_shifts(step_A, range_A), self.options.offset_range_A / 2)
-
-    def _noise_to(self, sigma2: FloatArray, radius_px: int, n_rings: int, rows: Array) -> FloatArray:
-        """Noise known so far, continued by the power of the images where it was not looked at yet."""
-        known = sigma2.shape[1]
-        if radius_px + 1 > known:
-            power = power_of_images(self.observations, rows, radius_px)
-            # The last shell seen was met from one side only.
-            power[:, : known - 1] = sigma2[:, : known - 1]
-            sigma2 = power
-        extended = np.repeat(sigma2[:, -1:], n_rings, axis=1)
-        width = min(sigma2.shape[1], n_rings)
-        extended[:, :width] = sigma2[:, :width]
-        return extended
-
-    def _updated_noise(self, sigma2: FloatArray, found: Expectation, radius_px: int, n_seen: int) -> FloatArray:
-        pixels = pixels_per_ring(self.observations, radius_px, sigma2.shape[1])
-        share = max(0.5, n_seen / len(self.rows))
-        expected = np.maximum(found.seen[:, None] * pixels, 1.0)
-        ratio = np.clip(found.residual / expected, 0.3, 3.0)
-        ratio[:, pixels == 0] = 1.0
-        ratio[found.seen == 0] = 1.0
-        updated: FloatArray = sigma2 * (1 - share + share * ratio)
-        return updated
 
     def _centred(
         self, grid: RingGrid, polar: Complex[Tensor, "d r t"], assignment: Assignment

@@ -43,6 +43,10 @@ class Assignment:
         """No particle seen yet: class -1."""
         return cls(np.full(n, -1), np.zeros(n), np.zeros((n, 2)), np.zeros(n), np.zeros(n))
 
+    def copied(self) -> Assignment:
+        """One that can be written into without touching this one."""
+        return Assignment(**{name: values.copy() for name, values in vars(self).items()})
+
 
 @dataclass(frozen=True)
 class Expectation:
@@ -189,30 +193,6 @@ class Classifier:
         return result
 
 
-def pixels_per_ring(observations: Observations, radius_px: int, n_rings: int) -> FloatArray:
-    """Number of Fourier pixels of the full plane in each shell."""
-    shell = observations.lattice.within(radius_px).shell.cpu().numpy()
-    return 2.0 * np.bincount(shell, minlength=n_rings)
-
-
-def power_of_images(observations: Observations, rows: Array, radius_px: int) -> FloatArray:
-    """Mean power of the images of each optics group in each shell, ``[g, radius_px + 1]``; the start of the noise."""
-    shell = observations.lattice.within(radius_px).shell.cpu().numpy()
-    pixels = np.maximum(np.bincount(shell), 1)
-    power = np.zeros((observations.n_groups, radius_px + 1))
-    group = observations.group[rows]
-    for number in range(observations.n_groups):
-        part = rows[group == number]
-        for start in range(0, len(part), BATCH):
-            squared = observations.batch(part[start : start + BATCH], radius_px).ft.abs().square()
-            power[number] += np.bincount(shell, weights=squared.sum(dim=0).double().cpu().numpy()) / pixels
-        power[number] /= max(len(part), 1)
-    power[:, 0] = power[:, 1]
-    known = power.sum(axis=1) > 0
-    power[~known] = power[known].mean(axis=0) if known.any() else 1.0
-    return power
-
-
 def ring_correlation(a: Complex[Tensor, "d r t"], b: Complex[Tensor, "d r t"]) -> Float[Tensor, "d r"]:
     """Fourier ring correlation of each pair of averages."""
     cross = (a * b.conj()).real.sum(dim=2)
@@ -221,10 +201,8 @@ def ring_correlation(a: Complex[Tensor, "d r t"], b: Complex[Tensor, "d r t"]) -
 
 def information(grid: RingGrid, sums: RingSums) -> Float[Tensor, "d r"]:
     """Mean weight ``sum CTF^2 / sigma2`` of a Fourier pixel on each ring of each class."""
-    rows = normal_matrices(sums, grid.n_angles).sum(dim=(0, 3)) / 2 * grid.n_angles
-    radius = torch.arange(grid.n_rings, dtype=torch.float64, device=rows.device)
-    pixels = torch.where(radius == 0, torch.pi / 4, 2 * torch.pi * radius)
-    return (rows / pixels).clamp_min(0.0)
+    rows = normal_matrices(sums, grid.n_angles).sum(dim=(0, 3)) / 2
+    return (rows / grid.pixels_per_point(rows.device)).clamp_min(0.0)
 
 
 def filtered_averages(grid: RingGrid, sums: RingSums, signal_frac: Float[Tensor, "d r"]) -> Complex[Tensor, "d r t"]:

@@ -83,6 +83,11 @@ class RingGrid:
         """In-plane angles of the search."""
         return 2 * np.pi * np.arange(self.n_angles) / self.n_angles
 
+    def pixels_per_point(self, device: torch.device) -> Float[Tensor, " r"]:
+        """Fourier pixels that one point of each ring stands for (a disc of radius 1/2 at the centre), float64."""
+        radius = torch.arange(self.n_rings, dtype=torch.float64, device=device)
+        return torch.where(radius == 0, math.pi / 4, 2 * math.pi * radius) / self.n_angles
+
     def for_power(self) -> RingGrid:
         """Rings of half the spacing, on which ``|P|^2`` and ``CTF^2`` meet."""
         return RingGrid(2 * self.n_rings - 1, self.n_angles, self.object_radius_frac)

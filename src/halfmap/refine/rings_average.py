@@ -170,10 +170,7 @@ def averages(grid: RingGrid, sums: RingSums, inverse_tau2: Float[Tensor, "d r"])
     inverse_tau2
         One over the expected power of the average at each ring (per Fourier pixel); positive.
     """
-    # One value on the ring r stands for 2 pi r / n_angles pixels (a disc of radius 1/2 at the centre).
-    radius = torch.arange(grid.n_rings, dtype=torch.float64, device=inverse_tau2.device)
-    pixels = torch.where(radius == 0, torch.pi / 4, 2 * torch.pi * radius) / grid.n_angles
-    prior = torch.diag_embed(inverse_tau2.double() * pixels)
+    prior = torch.diag_embed(inverse_tau2.double() * grid.pixels_per_point(inverse_tau2.device))
     numerator = torch.view_as_complex(sums.numerator).to(torch.complex128)
     solved = torch.empty_like(numerator)
     for parity, matrix in enumerate(normal_matrices(sums, grid.n_angles)):

@@ -43,9 +43,7 @@ def images_of_rings(grid: RingGrid, polar: Complex[Tensor, "d r t"], box_px: int
     more than the box, apart from a small constant that stems from the innermost ring.
     """
     points = ring_points(grid, polar.device).flatten(0, 1)
-    radius = torch.arange(grid.n_rings, dtype=torch.float64, device=polar.device)
-    area = 2 * math.pi * radius / grid.n_angles
-    area[0] = math.pi / (4 * grid.n_angles)
+    area = grid.pixels_per_point(polar.device)
     weighted = (polar * (2 * area / box_px**2)[:, None].to(polar.real.dtype)).flatten(1)
     along_x = _harmonics(points[:, 0], box_px, 1.0)
     along_y = _harmonics(points[:, 1], box_px, 1.0)

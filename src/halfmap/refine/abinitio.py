@@ -1,0 +1,251 @@
+"""A first map from particles alone: stochastic expectation-maximisation over all poses.
+
+The search by rings gives every particle its posterior over all views, shifts and in-plane angles;
+the sums over the particles of each view, corrected for the CTF, are inserted into the map as one
+slice. Several random starts at low resolution, on small random batches, compete by their
+likelihood; the best goes on to finer resolution with all particles. A point group is imposed from
+the start: views are searched in its asymmetric unit, slices inserted at all equivalent poses. The
+hand of a map cannot be told from projections and stays undetermined.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from halfmap.errors import HalfmapError
+from halfmap.fourier.fsc import fsc
+from halfmap.fourier.grid import real_space_radius_px
+from halfmap.fourier.slices import prepare_volume
+from halfmap.geometry.rotations import in_plane, random_rotations
+from halfmap.geometry.so3 import RotationGrid, grid
+from halfmap.geometry.sphere import healpix_spacing_rad
+from halfmap.geometry.symmetry import canonical_name, point_group, symmetrise_poses
+from halfmap.refine.abinitio_options import AbInitioOptions
+from halfmap.refine.abinitio_schedule import Step, schedule
+from halfmap.refine.class2d_em import Assignment, Classifier, Search, disc_of_shifts, information
+from halfmap.refine.observations import BATCH, Observations
+from halfmap.refine.reconstruct import PADDING, Accumulator
+from halfmap.refine.ring_noise import noise_from_images, noise_from_residuals, reaching
+from halfmap.refine.rings import RingGrid, RingTransform, ring_grid
+from halfmap.refine.rings_average import RingSums, averages
+from halfmap.refine.rings_sampling import insert_rings, rings_of_volume
+from halfmap.typing import Array, FloatArray
+
+MASK_EDGE_PX = 3.0
+SPACING_PER_RESOLUTION = 1.2
+"""Views are at most this times resolution / radius apart."""
+FEWEST_VIEWS = 6
+"""Views in the asymmetric unit at least."""
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One candidate map and what led to it.
+
+    Attributes
+    ----------
+    seed
+        Of its random start.
+    steps_done
+        Steps done.
+    volume
+        The map, filtered, masked and not negative: the reference of the next step.
+    sigma2
+        Noise power of each optics group at each shell.
+    assignment
+        View (index into the directions of the last step), in-plane angle and shift of each particle.
+    rot_img_from_map
+        Best pose of each particle seen so far, ``[n, 3, 3]``.
+    correlation
+        Fourier shell correlation of the half-maps of the last step.
+    log_likelihood
+        Mean over the particles of the last step.
+    """
+
+    seed: int
+    steps_done: int
+    volume: Tensor
+    sigma2: FloatArray
+    assignment: Assignment
+    rot_img_from_map: FloatArray
+    correlation: FloatArray
+    log_likelihood: float
+
+
+class AbInitio:
+    """The search for a first map, one step of one hypothesis at a time.
+
+    Parameters
+    ----------
+    observations
+        The particles.
+    half_set
+        1 or 2 for each particle.
+    options
+        How to search.
+    seed
+        Of everything random.
+    threads
+        For slicing and insertion.
+    """
+
+    def __init__(
+        self, observations: Observations, half_set: Array, options: AbInitioOptions, seed: int, *, threads: int = 1
+    ) -> None:
+        self.observations, self.half_set, self.options, self.seed = observations, half_set, options, seed
+        self.threads = threads
+        self.symmetry = canonical_name(options.symmetry)
+        self.operators = point_group(self.symmetry).to(observations.device)
+        usable = np.flatnonzero(observations.usable)
+        if len(usable) < 50:
+            raise HalfmapError(
+                f"{len(usable)} usable particles are too few for a map from nothing.",
+                remedy="Give at least some hundred particles.",
+            )
+        generator = np.random.default_rng([seed, 0])
+        self.rows = np.sort(generator.permutation(usable)[: options.particles])
+        box = observations.grid
+        edge_px = MASK_EDGE_PX
+        radius_px = observations.diameter_A / 2 / box.pixel_size_A + edge_px
+        self.object_radius_frac = min(0.5, radius_px / box.box_px)
+        beyond = (real_space_radius_px((box.box_px,) * 3, observations.device) - radius_px + edge_px) / edge_px
+        self.mask = (0.5 + 0.5 * torch.cos(math.pi * beyond.clamp(0.0, 1.0))).float()
+        self.steps = schedule(options, len(self.rows), box.length_A, box.nyquist_px)
+
+    def start(self, number: int) -> Hypothesis:
+        """A map from a few particles at random poses: a blob with random detail."""
+        step = self.steps[0]
+        generator = np.random.default_rng([self.seed, 1, number])
+        rows = np.sort(generator.permutation(self.rows)[: step.n_images])
+        sigma2 = noise_from_images(self.observations, rows, step.radius_px)
+        lattice = self.observations.lattice.within(step.radius_px)
+        torch_generator = torch.Generator().manual_seed(int(generator.integers(1 << 62)))
+        poses = random_rotations(len(rows), torch_generator).to(self.observations.device)
+        sums = Accumulator.empty(self.observations.grid, step.radius_px, self.observations.device)
+        for begin in range(0, len(rows), BATCH):
+            batch = self.observations.batch(rows[begin : begin + BATCH], step.radius_px)
+            noise = torch.as_tensor(sigma2, dtype=torch.float32, device=batch.ft.device)
+            noise = noise[batch.group][:, lattice.shell.long()]
+            sums.insert(
+                lattice, batch.ft * batch.ctf / noise, batch.ctf.square() / noise, poses[begin : begin + BATCH],
+                self.operators,
+            )  # fmt: skip
+        volume = sums.volume(torch.ones(step.radius_px + 1)) * self.mask
+        n = len(self.observations)
+        return Hypothesis(
+            number, 0, volume, sigma2, Assignment.blank(n), np.tile(np.eye(3), (n, 1, 1)),
+            np.zeros(step.radius_px + 1), -math.inf,
+        )  # fmt: skip
+
+    def advance(self, hypothesis: Hypothesis) -> Hypothesis:
+        """Make the next step of one hypothesis."""
+        step = self.steps[hypothesis.steps_done]
+        # All hypotheses meet the same particles and views, so that their likelihoods compare.
+        generator = np.random.default_rng([self.seed, 2, hypothesis.steps_done])
+        rows = np.sort(generator.permutation(self.rows)[: step.n_images])
+        transform = self._transform(step.radius_px)
+        rings = transform.grid
+        sigma2 = reaching(self.observations, hypothesis.sigma2, rows, step.radius_px, rings.n_rings)
+        views = self._views(step, int(generator.integers(1 << 31)))
+        directions = views.directions().to(self.observations.device)
+        polar = rings_of_volume(
+            rings, prepare_volume(hypothesis.volume, rings.n_rings), directions, PADDING, threads=self.threads
+        )
+        assignment = hypothesis.assignment.copied()
+        classifier = Classifier(self.observations, step.radius_px, transform, sigma2, polar)
+        found = classifier.expectation(rows, self.half_set, self._search(step), assignment)
+        poses = hypothesis.rot_img_from_map.copy()
+        turned = in_plane(assignment.psi_rad[rows]) @ views.directions()[assignment.class_index[rows]]
+        poses[rows] = turned.numpy()
+        halves = [self._inserted(rings, sums, directions, step) for sums in found.halves]
+        correlation, ssnr = self._signal(halves, step.radius_px)
+        volume = halves[0].plus(halves[1]).volume(ssnr)
+        return replace(
+            hypothesis,
+            steps_done=hypothesis.steps_done + 1,
+            volume=self._constrained(volume, assignment, poses),
+            sigma2=noise_from_residuals(self.observations, sigma2, found, step.radius_px, share=0.5),
+            assignment=assignment,
+            rot_img_from_map=poses,
+            correlation=correlation,
+            log_likelihood=float(assignment.log_likelihood[rows].mean()),
+        )
+
+    def _transform(self, radius_px: int) -> RingTransform:
+        rings = ring_grid(radius_px + 0.499, self.object_radius_frac)
+        lattice = self.observations.lattice.within(radius_px)
+        kx, ky = (k.cpu().double().numpy() for k in (lattice.kx_px, lattice.ky_px))
+        return RingTransform(rings, kx, ky, self.observations.device)
+
+    def _views(self, step: Step, seed: int) -> RotationGrid:
+        """Views of the asymmetric unit, as close as the resolution asks for, turned at random."""
+        resolution_A = self.observations.grid.length_A / step.radius_px
+        spacing_rad = SPACING_PER_RESOLUTION * resolution_A / (self.observations.diameter_A / 2)
+        order = 1
+        while healpix_spacing_rad(order) > spacing_rad or 12 * 4**order < FEWEST_VIEWS * len(self.operators):
+            order += 1
+        return grid(order, self.symmetry, seed=seed)
+
+    def _search(self, step: Step) -> Search:
+        step_A = self.observations.grid.length_A / step.radius_px / 4
+        range_A = max(step_A, min(self.options.offset_range_A, 2 * step_A))
+        return Search(disc_of_shifts(step_A, range_A), self.options.offset_range_A / 2)
+
+    def _inserted(self, rings: RingGrid, sums: RingSums, directions: Float[Tensor, "d 3 3"], step: Step) -> Accumulator:
+        """One slice for each view that was met, at all equivalent poses."""
+        met = torch.nonzero(sums.count > 1e-3)[:, 0]
+        met_sums = RingSums(sums.numerator[:, met], sums.normal[met], sums.count[met])
+        known = information(rings, met_sums)
+        floor = 1e-2 * known.amax(dim=1, keepdim=True).clamp_min(1e-12)
+        slices = averages(rings, met_sums, (0.02 * known).clamp_min(floor))
+        weight = (known * rings.pixels_per_point(known.device)).float()
+        weight[:, step.radius_px + 1 :] = 0.0
+        weights = weight[:, :, None].expand(slices.shape).contiguous()
+        sums_3d = Accumulator.empty(self.observations.grid, rings.n_rings - 1, self.observations.device)
+        for pose in symmetrise_poses(directions[met], self.operators).unbind(1):
+            insert_rings(
+                rings, slices * weights, weights, pose, sums_3d.numerator, sums_3d.denominator, PADDING,
+                threads=self.threads,
+            )  # fmt: skip
+        return sums_3d
+
+    def _signal(self, halves: list[Accumulator], radius_px: int) -> tuple[FloatArray, Float[Tensor, " shells"]]:
+        """Shell correlation of the halves within the mask, and the SSNR of their sum, smoothed."""
+        curve = fsc(*(half.volume() * self.mask for half in halves))[: radius_px + 1].double()
+        bounded = curve.clamp(0.0, 0.999)
+        smooth = bounded.clone()
+        smooth[1:-1] = (bounded[:-2] + 2 * bounded[1:-1] + bounded[2:]) / 4
+        return curve.cpu().numpy(), 2 * smooth / (1 - smooth) + 1e-2
+
+    def _constrained(
+        self, volume: Float[Tensor, "n n n"], assignment: Assignment, poses: FloatArray
+    ) -> Float[Tensor, "n n n"]:
+        """Masked, not negative, and centred as far as the point group leaves it free."""
+        positive = (volume * self.mask).clamp_min(0.0)
+        shift_px = -self._free_part(centre_of_mass_px(positive)).round().long()
+        if bool((shift_px != 0).any()):
+            x, y, z = shift_px.tolist()
+            positive = torch.roll(positive, (z, y, x), dims=(0, 1, 2))
+            moved_A = shift_px.double().cpu().numpy() * self.observations.grid.pixel_size_A
+            seen = assignment.class_index >= 0
+            assignment.shift_A[seen] += (poses[seen] @ moved_A)[:, :2]
+        return positive * self.mask
+
+    def _free_part(self, vector: Float[Tensor, 3]) -> Float[Tensor, 3]:
+        """What all operators of the point group leave in place of a vector."""
+        return self.operators.to(vector).mean(dim=0) @ vector
+
+
+def centre_of_mass_px(volume: Float[Tensor, "n n n"]) -> Float[Tensor, 3]:
+    """Centre of mass (x, y, z) about the origin voxel of what is clearly denser than the solvent."""
+    dense = (volume - 0.1 * volume.max()).clamp_min(0.0).double()
+    total = dense.sum().clamp_min(1e-30)
+    axis = torch.arange(volume.shape[0], dtype=torch.float64, device=volume.device) - volume.shape[0] // 2
+    along = [dense.sum(dim=tuple({0, 1, 2} - {dim})) @ axis / total for dim in (2, 1, 0)]
+    return torch.stack(along)

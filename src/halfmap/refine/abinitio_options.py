@@ -1,0 +1,22 @@
+"""Options of ab initio reconstruction."""
+
+from __future__ import annotations
+
+from halfmap.options import Options, option
+
+
+class AbInitioOptions(Options):
+    """How a first map is found from particles alone."""
+
+    symmetry: str = option("C1", help="Point group: C1, C4, D2, T, O, I, ... (RELION's axes).")
+    diameter_A: float | None = option(
+        None, help="Diameter of the particle; three quarters of the box if not given.", gt=0
+    )
+    resolution_A: float = option(12.0, help="Finest resolution used.", gt=0)
+    start_resolution_A: float = option(35.0, help="Resolution of the first passes.", gt=0, advanced=True)
+    offset_range_A: float = option(
+        10.0, help="Half the largest shift expected (standard deviation of its prior).", gt=0
+    )
+    starts: int = option(4, help="Independent random starts; the likeliest goes on.", ge=1, le=100)
+    iterations: int = option(30, help="Mini-batches of each start, and of the one that goes on.", ge=4, advanced=True)
+    particles: int = option(5000, help="Most particles used to find the map.", ge=50, advanced=True)

@@ -1,0 +1,48 @@
+"""How many particles, and which resolution, each step of ab initio reconstruction takes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from halfmap.refine.abinitio_options import AbInitioOptions
+
+TRIAL_FRAC = 0.6
+"""Share of the steps that every random start makes; the best goes on alone."""
+TRIAL_RESOLUTION_A = 20.0
+"""Resolution at which the random starts are compared, unless the last one is coarser."""
+FIRST_IMAGES = 100
+TRIAL_IMAGES = 200
+"""Particles of one step while random starts compete; later steps take up to all."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step."""
+
+    n_images: int
+    radius_px: int
+    trial: bool
+    """Whether random starts still compete."""
+
+
+def schedule(options: AbInitioOptions, n_images: int, length_A: float, nyquist_px: int) -> list[Step]:
+    """Resolution rises geometrically, first to that of the comparison, then to the finest."""
+
+    def radius(resolution_A: float) -> int:
+        return max(5, min(math.floor(length_A / resolution_A), nyquist_px - 1))
+
+    coarse, fine = options.start_resolution_A, options.resolution_A
+    middle = min(coarse, max(TRIAL_RESOLUTION_A, fine))
+    n_trial = max(2, round(TRIAL_FRAC * options.iterations))
+    steps = []
+    for number in range(n_trial):
+        # A third at the start, a third on the way, a third at the resolution of the comparison.
+        risen = min(1.0, max(0.0, 1.5 * number / (n_trial - 1) - 0.33))
+        steps.append(Step(min(n_images, TRIAL_IMAGES), radius(coarse * (middle / coarse) ** risen), True))
+    n_rest = options.iterations - n_trial
+    for number in range(n_rest):
+        risen = min(1.0, (number + 1) / max(0.7 * n_rest, 1))
+        grown = min(n_images, round(TRIAL_IMAGES * (n_images / TRIAL_IMAGES) ** risen))
+        steps.append(Step(grown, radius(middle * (fine / middle) ** risen), False))
+    return steps
