@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from halfmap.jobs.step import Citation, Port, Step
+from halfmap.jobs.step import Citation, Failure, Port, Step
 from halfmap.postprocess.options import CompareOptions
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ def run(job: JobContext, inputs: Mapping[str, list[Path]], options: CompareOptio
     import math
 
     from halfmap.data.records import Volume
+    from halfmap.errors import HalfmapError
     from halfmap.io.mrc import read_volume, write_volume
     from halfmap.io.star import write_star
     from halfmap.postprocess.compare import compare_maps, reference_on_grid
@@ -25,7 +26,12 @@ def run(job: JobContext, inputs: Mapping[str, list[Path]], options: CompareOptio
 
     volume = read_volume(inputs["map"][0])
     reference = reference_on_grid(inputs["reference"][0], volume.data.shape[0], volume.pixel_size_A)
-    found = compare_maps(volume, reference, options)
+    try:
+        found = compare_maps(volume, reference, options)
+    except HalfmapError as error:
+        if error.code != "no-mask":
+            raise
+        job.fail("no-mask", error.message)
     for name, data in (("map.mrc", found.aligned), ("reference.mrc", found.reference), ("mask.mrc", found.mask)):
         write_volume(job.folder / name, Volume(data.numpy(), volume.pixel_size_A))
     write_star(job.folder / "fsc.star", {"fsc": reference_fsc_block(found, volume.pixel_size_A)})
@@ -60,6 +66,10 @@ STEP = Step(
         Port("fsc", "table", "FSC with the reference, masked and not.", file="fsc.star"),
     ),
     run=run,
+    failures=(
+        Failure("no-mask", "No mask can be made from the reference: nothing, or everything, stands out.",
+                "Give --mask-threshold, or another reference."),
+    ),
     citations=(
         Citation("rosenthal2003", "Rosenthal, P. B. & Henderson, R. (2003). Optimal determination of particle "
                  "orientation, absolute hand, and contrast loss in single-particle electron cryomicroscopy. "
