@@ -12,7 +12,7 @@ MaySucceed = Callable[[Callable[[], Any], Path], bool]
 
 
 @pytest.fixture
-def only_bad_input() -> MaySucceed:
+def assert_only_bad_input() -> MaySucceed:
     """Call a reader and tell whether it succeeded; all it may raise is a complete error about the file."""
 
     def call(reader: Callable[[], Any], path: Path) -> bool:

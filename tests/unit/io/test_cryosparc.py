@@ -143,12 +143,12 @@ def test_halves_that_were_not_drawn_are_no_halves(tmp_path: Path) -> None:
     assert images.rows.foreign["alignments3D/split"].tolist() == ["0"] * 4
 
 
-def test_bad_files(tmp_path: Path, only_bad_input) -> None:  # type: ignore[no-untyped-def]
+def test_bad_files(tmp_path: Path, assert_only_bad_input) -> None:  # type: ignore[no-untyped-def]
     path = saved(tmp_path / "p.cs", table())
     whole = path.read_bytes()
     for length in range(0, len(whole), 37):
         path.write_bytes(whole[:length])
-        assert not only_bad_input(lambda: read_cs(path), path)
+        assert not assert_only_bad_input(lambda: read_cs(path), path)
     saved(path, np.zeros(3))
     with pytest.raises(BadInputError, match="not a table"):
         read_cs(path)

@@ -125,11 +125,11 @@ def test_two_electrons_in_a_pixel_cannot_be_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_truncated_at_many_lengths(movie_file: Path, only_bad_input) -> None:  # type: ignore[no-untyped-def]
+def test_truncated_at_many_lengths(movie_file: Path, assert_only_bad_input) -> None:  # type: ignore[no-untyped-def]
     whole = movie_file.read_bytes()
     for length in range(0, len(whole), 199):
         movie_file.write_bytes(whole[:length])
-        ok = only_bad_input(lambda: list(open_movie(movie_file, eer_frames_per_fraction=1)), movie_file)
+        ok = assert_only_bad_input(lambda: list(open_movie(movie_file, eer_frames_per_fraction=1)), movie_file)
         assert not ok
 
 

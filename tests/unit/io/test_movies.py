@@ -64,7 +64,7 @@ def test_colour_pictures_are_no_movies(tmp_path: Path) -> None:
         open_movie(tmp_path / "m.tif")
 
 
-def test_truncated_tiff_never_gives_fewer_frames_than_were_written(tmp_path: Path, only_bad_input) -> None:  # type: ignore[no-untyped-def]
+def test_truncated_tiff_never_gives_fewer_frames_than_were_written(tmp_path: Path, assert_only_bad_input) -> None:  # type: ignore[no-untyped-def]
     write_tiff_movie(tmp_path / "whole.tif", FRAMES, 1.0)
     whole = (tmp_path / "whole.tif").read_bytes()
     path = tmp_path / "m.tif"
@@ -74,21 +74,21 @@ def test_truncated_tiff_never_gives_fewer_frames_than_were_written(tmp_path: Pat
         def read_all() -> None:
             np.testing.assert_array_equal(np.stack(list(open_movie(path))), FRAMES)
 
-        only_bad_input(read_all, path)
+        assert_only_bad_input(read_all, path)
     path.write_bytes(whole)
-    assert only_bad_input(read_all, path)
+    assert assert_only_bad_input(read_all, path)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=10))
-def test_damaged_tiff(tmp_path: Path, only_bad_input, changes) -> None:  # type: ignore[no-untyped-def]
+def test_damaged_tiff(tmp_path: Path, assert_only_bad_input, changes) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "d.tif"
     write_tiff_movie(path, FRAMES[:2, :8, :9], 1.0)
     raw = bytearray(path.read_bytes())
     for where, value in changes:
         raw[int(where * len(raw))] = value
     path.write_bytes(raw)
-    only_bad_input(lambda: list(open_movie(path)), path)
+    assert_only_bad_input(lambda: list(open_movie(path)), path)
     assert path.exists()
 
 

@@ -138,7 +138,7 @@ def test_absent_folder_text_and_sections_that_are_not_there(tmp_path: Path, volu
     changes=st.lists(st.tuples(st.integers(0, 1023), st.integers(0, 255)), min_size=1, max_size=12),
     length=st.one_of(st.none(), st.integers(0, 1400)),
 )
-def test_any_bytes_changed(tmp_path: Path, only_bad_input, changes, length) -> None:  # type: ignore[no-untyped-def]
+def test_any_bytes_changed(tmp_path: Path, assert_only_bad_input, changes, length) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "fuzz.mrc"
     write_stack(path, DATA, 1.2)
     raw = bytearray(path.read_bytes())
@@ -146,14 +146,14 @@ def test_any_bytes_changed(tmp_path: Path, only_bad_input, changes, length) -> N
         raw[offset] = value
     path.write_bytes(raw[:length])
     for reader in (read_volume, read_image, lambda p: open_stack(p).read([0, 2])):
-        only_bad_input(lambda reader=reader: reader(path), path)
+        assert_only_bad_input(lambda reader=reader: reader(path), path)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(min_size=0, max_size=2000))
-def test_any_bytes_at_all(tmp_path: Path, only_bad_input, content) -> None:  # type: ignore[no-untyped-def]
+def test_any_bytes_at_all(tmp_path: Path, assert_only_bad_input, content) -> None:  # type: ignore[no-untyped-def]
     for name in ("junk.mrc", "junk.mrc.gz", "junk.mrc.bz2"):
         path = tmp_path / name
         path.write_bytes(content)
-        only_bad_input(lambda path=path: read_volume(path), path)
+        assert_only_bad_input(lambda path=path: read_volume(path), path)
     assert path.exists()

@@ -184,12 +184,12 @@ def test_bad_files(tmp_path: Path, content: str, field: str) -> None:
     assert caught.value.field == field
 
 
-def test_truncated_at_every_length(tmp_path: Path, only_bad_input) -> None:  # type: ignore[no-untyped-def]
+def test_truncated_at_every_length(tmp_path: Path, assert_only_bad_input) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "t.star"
     outcomes = []
     for length in range(0, len(RELION), 3):
         path.write_text(RELION[:length])
-        outcomes.append(only_bad_input(lambda: read_star(path, {"rlnCoordinateX": "float"}), path))
+        outcomes.append(assert_only_bad_input(lambda: read_star(path, {"rlnCoordinateX": "float"}), path))
     assert not any(outcomes[: RELION.index("data_") // 3])
     assert any(outcomes)
 
