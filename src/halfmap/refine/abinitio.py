@@ -158,7 +158,7 @@ class AbInitio:
             rings, prepare_volume(hypothesis.volume, rings.n_rings), directions, PADDING, threads=self.threads
         )
         assignment = hypothesis.assignment.copied()
-        classifier = Classifier(self.observations, step.radius_px, transform, sigma2, polar)
+        classifier = Classifier(self.observations, step.radius_px, transform, sigma2, polar, threads=self.threads)
         found = classifier.expectation(rows, self.half_set, self._search(step), assignment)
         poses = hypothesis.rot_img_from_map.copy()
         turned = in_plane(assignment.psi_rad[rows]) @ views.directions()[assignment.class_index[rows]]

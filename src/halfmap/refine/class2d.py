@@ -90,10 +90,15 @@ class Classification:
         How to classify.
     seed
         Of everything random.
+    threads
+        Batches worked on at once; the result does not depend on it.
     """
 
-    def __init__(self, observations: Observations, half_set: Array, options: Class2DOptions, seed: int) -> None:
+    def __init__(
+        self, observations: Observations, half_set: Array, options: Class2DOptions, seed: int, *, threads: int = 1
+    ) -> None:
         self.observations, self.half_set, self.options, self.seed = observations, half_set, options, seed
+        self.threads = threads
         self.rows = np.flatnonzero(observations.usable)
         if len(self.rows) < 2 * options.classes:
             raise HalfmapError(
@@ -149,7 +154,8 @@ class Classification:
         grid = transform.grid
         rows = np.sort(generator.permutation(self.rows)[: step.n_images])
         sigma2 = reaching(self.observations, state.sigma2, rows, radius_px, grid.n_rings)
-        classifier = Classifier(self.observations, radius_px, transform, sigma2, rings_of_images(grid, state.images))
+        polar = rings_of_images(grid, state.images)
+        classifier = Classifier(self.observations, radius_px, transform, sigma2, polar, threads=self.threads)
         assignment = state.assignment.copied()
         found = classifier.expectation(rows, self.half_set, self._search(radius_px, step), assignment)
         share = max(0.5, len(rows) / len(self.rows))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from halfmap.refine.rings import (
 )
 from halfmap.refine.rings_average import RingSums, averages, empty_sums, normal_matrices, sum_images
 from halfmap.refine.rings_search import log_evidence_of
+from halfmap.refine.work import in_order
 from halfmap.typing import Array, FloatArray
 
 BATCH = 32
@@ -101,6 +103,8 @@ class Classifier:
         Noise power of each optics group at each ring, ``[g, r]``.
     polar
         Class averages on half rings.
+    threads
+        Batches worked on at once; the sums do not depend on it.
     """
 
     def __init__(
@@ -110,8 +114,11 @@ class Classifier:
         transform: RingTransform,
         sigma2: FloatArray,
         polar: Complex[Tensor, "d r t"],
+        *,
+        threads: int = 1,
     ) -> None:
         self.observations, self.radius_px, self.transform, self.sigma2 = observations, radius_px, transform, sigma2
+        self.threads = threads
         self.grid = transform.grid
         self.references = ring_references(self.grid, polar)
         self._coefficients = angular_coefficients(self.grid, polar)
@@ -128,8 +135,9 @@ class Classifier:
             of_group = empty
             for half in (0, 1):
                 part = rows[(group == number) & (half_set[rows] == half + 1)]
-                for start in range(0, len(part), BATCH):
-                    sums, power = self._batch(part[start : start + BATCH], number, search, assignment)
+                batches = [part[start : start + BATCH] for start in range(0, len(part), BATCH)]
+                work = partial(self._batch, number=number, search=search, assignment=assignment)
+                for sums, power in in_order(work, batches, self.threads):
                     halves[half] = halves[half] + sums
                     of_group = of_group + sums
                     residual[number] += power

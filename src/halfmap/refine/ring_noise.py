@@ -28,7 +28,7 @@ def noise_from_images(observations: Observations, rows: Array, radius_px: int) -
 
 
 def reaching(observations: Observations, sigma2: FloatArray, rows: Array, radius_px: int, n_rings: int) -> FloatArray:
-    """Known noise, continued by the power of the images where it was not looked at, on all rings, ``[groups, n_rings]``."""
+    """Known noise on all rings, ``[groups, n_rings]``; where it was not looked at yet, the power of the images."""
     if radius_px + 1 > sigma2.shape[1]:
         power = noise_from_images(observations, rows, radius_px)
         power[:, : sigma2.shape[1]] = sigma2

@@ -91,7 +91,10 @@ def insert_rings(
     *,
     threads: int = 1,
 ) -> None:
-    """Add values and weights at the points of half rings to the accumulators in place; the adjoint of ``rings_of_volume``."""
+    """Add values and weights at the points of half rings to the accumulators in place.
+
+    The adjoint of ``rings_of_volume``.
+    """
     rays, ray_weights = (part.transpose(1, 2).reshape(-1, grid.n_rings).contiguous() for part in (values, weights))
     insert_pixels(
         rays,
