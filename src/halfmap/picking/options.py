@@ -16,7 +16,7 @@ class PickOptions(OpticsOptions):
         None, help="Smallest distance of two picks; three quarters of the diameter if absent.", gt=0, advanced=True
     )
     max_false_frac: float = option(
-        0.05, help="Share of the picks that noise of the same spectrum may account for.", gt=0, le=0.5
+        0.1, help="Share of the picks that noise of the same spectrum may account for.", gt=0, le=0.5
     )
     threshold: float | None = option(
         None, help="Lowest score in units of the noise, in place of the one chosen from the data.", gt=0, advanced=True

@@ -21,6 +21,7 @@ from halfmap.picking.field import Field, field_of, flattened, picking_pixel_size
 from halfmap.picking.micrograph import Micrograph
 from halfmap.picking.score import maxima, score_map
 from halfmap.picking.template import Template, candidates
+from halfmap.typing import FloatArray
 
 NOISE_LEVEL = 4.0
 """Scores count from here; the highest of a few hundred places without a particle is about this."""
@@ -29,6 +30,8 @@ PACKING = 0.75
 SMALLEST_DIAMETER_A = 60.0
 LARGEST_DIAMETER_A = 600.0
 DIAMETER_STEP = 1.12
+SURVEYED_A = 4000.0
+"""Edge of the middle part of a micrograph that is surveyed; it holds hundreds of places."""
 LEAST_DIAMETERS_ACROSS = 4.0
 """Templates larger than this part of a micrograph match its gradients, not particles."""
 OUTLINE_SCALES = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
@@ -113,16 +116,24 @@ def survey_micrograph(
     image, _ = read_image(micrograph.name)
     extent_A = min(image.shape) * micrograph.pixel_size_A
     diameters = sorted({t.diameter_A for t in templates if LEAST_DIAMETERS_ACROSS * t.diameter_A <= extent_A})
-    whole = field_of(image, micrograph.pixel_size_A, max(diameters, default=0.0), device)
+    whole = field_of(image, micrograph.pixel_size_A, 0.0, device)
     evidence = dict.fromkeys(templates, (0.0, 0.0))
-    field = whole
     for diameter_A in diameters:
-        field = field.resampled(picking_pixel_size_A(diameter_A))
+        whole = whole.resampled(picking_pixel_size_A(diameter_A))
+        part = _middle(whole.inside(whole.image).cpu().numpy(), SURVEYED_A / whole.pixel_size_A)
+        field = field_of(part, whole.pixel_size_A, diameter_A, device)
         flat = flattened(field, diameter_A)
         control = signal_free(flat, micrograph.name, 0, seed)
         same_size = [t for t in templates if t.diameter_A == diameter_A]
         evidence |= _evidence(flat, control, same_size, micrograph)
     return {"white": [evidence[t][0] for t in templates], "dark": [evidence[t][1] for t in templates]}
+
+
+def _middle(image: FloatArray, edge_px: float) -> FloatArray:
+    """The middle of an image, at most ``edge_px`` wide and high."""
+    height, width = (min(size, int(edge_px)) for size in image.shape)
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
 
 
 def _evidence(

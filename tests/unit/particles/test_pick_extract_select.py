@@ -84,7 +84,7 @@ def session(tmp_path_factory):
     )
     pick = Job(folder / "pick")
     figures = PICK.run(
-        pick, {"micrographs": [folder / "micrographs.star"]}, PickOptions(diameter_A=DIAMETER_A, survey_micrographs=1)
+        pick, {"micrographs": [folder / "micrographs.star"]}, PickOptions(diameter_A=DIAMETER_A, survey_micrographs=2)
     )
     extract = Job(folder / "ex")
     extract_figures = EXTRACT.run(extract, {"coordinates": [pick.folder / "particles.star"]}, ExtractOptions())
