@@ -89,7 +89,6 @@ def test_relion_reconstruct_gives_our_map(relion: Path, tmp_path: Path) -> None:
     sums = Accumulator.empty(grid, grid.nyquist_px)
     sums.insert(lattice, weighted * phases, weights, rot, point_group("C1"))
     ours = sums.volume()
-    curve = fsc(ours, theirs)
     mask = soft_sphere(BOX_PX, DIAMETER_A / PIXEL_SIZE_A, 4.0)
     truth = torch.as_tensor(volume.data)
     last = int(0.9 * grid.nyquist_px)

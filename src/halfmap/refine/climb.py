@@ -118,6 +118,12 @@ def climb(
 
     Parameters
     ----------
+    landscape
+        What is climbed.
+    start
+        Where from.
+    radius_px
+        Shells of the landscape's lattice that count.
     n_steps
         Evaluations spent on each pose at most, besides the first.
     max_turn_rad, max_shift_box
@@ -170,12 +176,18 @@ def distinct(
 
     Parameters
     ----------
+    found
+        Poses, in any order.
+    n_images
+        Images in the batch; each must have a pose.
     keep
         How many for each image at most.
     closer_than_rad
         Poses nearer than this, up to the symmetry, are one.
     within
         Poses whose log-posterior lies further below the best one are dropped.
+    operators
+        Of the point group; the identity alone for none.
     """
     # Sorted by image and falling posterior, as a table of images by ranks.
     order = torch.argsort(found.log_posterior, descending=True, stable=True)

@@ -144,10 +144,14 @@ def iterate(
         All particles; the rows of this half alone are touched.
     plan
         Sampling of the search.
+    diameter_A, symmetry
+        Of the particle.
     insert_radius_px
         Shells to insert.
     iteration
         Number of this iteration, from 1.
+    threads
+        Cores that may be used; the result does not depend on it.
     tick
         Called with the number of particles whose poses were found.
     """

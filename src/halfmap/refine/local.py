@@ -89,10 +89,11 @@ def pose_scores(
         score = torch.empty(m, dtype=torch.float64)
         gradient = torch.empty(m, 5, dtype=torch.float64)
         information = torch.empty(m, 5, 5, dtype=torch.float64)
-        given = (kx_px, ky_px, n_pixels, weighted, weights, image, rot_img_from_map, shift_box)
+        pairs = torch.view_as_real(weighted.resolve_conj())
+        given = (kx_px, ky_px, n_pixels, pairs, weights, image, rot_img_from_map, shift_box)
         inputs: list[Any] = [array.contiguous().numpy() for array in given]
         outputs: list[Any] = [score.numpy(), gradient.numpy(), information.numpy()]
-        derivatives_fast(source.volume.numpy(), source.scale, *inputs, *outputs)
+        derivatives_fast(torch.view_as_real(source.volume).numpy(), source.scale, *inputs, *outputs)
         return PoseScores(score, gradient, information)
     chunk = max(1, CHUNK_ELEMENTS // max(1, int(n_pixels.max())))
     poses = (image, rot_img_from_map, shift_box, n_pixels)

@@ -102,10 +102,16 @@ def fitted_scale(
     ----------
     reference
         On the grid of the observations.
+    observations, noise
+        The data.
     rows
         Particles to draw the sample from.
     plan
         Sampling of the search.
+    diameter_A, symmetry
+        Of the particle.
+    threads
+        Cores that may be used.
     """
     sample = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int)]
     n = len(sample)

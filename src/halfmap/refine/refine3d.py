@@ -33,7 +33,7 @@ LARGEST_GROWTH = 1.6
 """Resolution of the next search relative to the last one, at most."""
 PATIENCE = 2
 """Iterations without a gain after which refinement looks everywhere once more, and ends if that brings nothing."""
-GAIN_SHELLS = 0.1
+GAIN_SHELLS = 0.2
 """What counts as a gain: the area under the FSC, in shells."""
 NO_GAIN = 0.9
 """A final resolution worse than this share of the starting one is not evidence of a structure."""

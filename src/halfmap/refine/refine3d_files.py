@@ -44,8 +44,14 @@ def refine_particles(
         The particles.
     star
         The file that they were read from.
+    options
+        Declared options.
     folder
         Where outputs go.
+    device
+        Where tensors live.
+    session
+        Log, progress, checkpoints, limits.
 
     Returns
     -------
@@ -72,7 +78,8 @@ def refine_particles(
         raise HalfmapError(f"{n_bad} of {len(images)} particles cannot be used: {first}")
     if options.diameter_A > grid.length_A:
         raise BadInputError(
-            Path(star), "box", found=f"{grid.length_A:.0f} Å", expected=f"at least the diameter, {options.diameter_A:g} Å",
+            Path(star), "box", found=f"{grid.length_A:.0f} Å",
+            expected=f"at least the diameter, {options.diameter_A:g} Å",
             remedy="Extract the particles with a larger box, or give a smaller --diameter.",
         )  # fmt: skip
     reference = read_volume(options.reference)

@@ -81,7 +81,7 @@ def test_information_is_symmetric_and_never_indefinite(case):
 
 
 def brute_force_log_likelihood(volume, pixel_A, images, ctf_rows, sigma2_of, rot, shift_A):
-    """Sum over one of each Friedel pair of ``-|X - CTF P|^2 / sigma2``, relative to P = 0; slices by direct summation."""
+    """Sum over one of each Friedel pair of ``-|X - CTF P|^2 / sigma2``, relative to P = 0, by direct summation."""
     n = volume.shape[0]
     axis = (np.arange(n) - n // 2) * pixel_A
     z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
@@ -169,7 +169,8 @@ def test_lattice_prefix_is_a_lower_resolution():
     lattice = Lattice.of(100.0, 12)
     inner = lattice.within(5)
     assert len(inner) == lattice.count_within(5)
-    assert int(inner.shell.max()) == 5 and int(lattice.shell[len(inner)]) == 6
+    assert int(inner.shell.max()) == 5
+    assert int(lattice.shell[len(inner)]) == 6
     expected = {
         (kx, ky) for kx in range(6) for ky in range(-5, 6)
         if 0.5 <= np.hypot(kx, ky) < 5.5 and (kx > 0 or ky > 0)

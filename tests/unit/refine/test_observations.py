@@ -85,7 +85,8 @@ def test_an_image_that_cannot_be_read_is_left_out(tiny):
 
     observations = Observations(data.image_set, Broken(), grid, 60.0)
     assert np.flatnonzero(~observations.usable).tolist() == [3]
-    assert len(observations.faults) == 1 and "image 4" in observations.faults[0]
+    assert len(observations.faults) == 1
+    assert "image 4" in observations.faults[0]
 
 
 def test_ctf_columns_are_needed(tiny):
