@@ -246,8 +246,8 @@ class Classification:
         small = np.flatnonzero(count < SMALL_CLASS_FRAC * count.mean())
         if small.size == 0:
             return images, halves
-        large = np.argsort(-count, kind="stable")[: small.size]
-        large, small = large[: len(count) - small.size], small[: len(large)]
+        pairs = min(small.size, len(count) - small.size)
+        large, small = np.argsort(-count, kind="stable")[:pairs], small[:pairs]
         first, second = (self._masked_images(grid, filtered_averages(grid, half, signal)) for half in halves)
         images = images.clone()
         images[torch.as_tensor(large)] = first[torch.as_tensor(large)]
