@@ -18,5 +18,5 @@ class AbInitioOptions(Options):
         10.0, help="Half the largest shift expected (standard deviation of its prior).", gt=0
     )
     starts: int = option(4, help="Independent random starts; the likeliest goes on.", ge=1, le=100)
-    iterations: int = option(30, help="Mini-batches of each start, and of the one that goes on.", ge=4, advanced=True)
+    iterations: int = option(60, help="Steps of the start that is chosen in the end.", ge=8, advanced=True)
     particles: int = option(5000, help="Most particles used to find the map.", ge=50, advanced=True)

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 from halfmap.refine.abinitio_options import AbInitioOptions
 
-TRIAL_FRAC = 0.6
+TRIAL_FRAC = 0.75
 """Share of the steps that every random start makes; the best goes on alone."""
 TRIAL_RESOLUTION_A = 20.0
 """Resolution at which the random starts are compared, unless the last one is coarser."""
-FIRST_IMAGES = 100
-TRIAL_IMAGES = 200
+TRIAL_IMAGES = 150
 """Particles of one step while random starts compete; later steps take up to all."""
 
 
@@ -37,8 +36,8 @@ def schedule(options: AbInitioOptions, n_images: int, length_A: float, nyquist_p
     n_trial = max(2, round(TRIAL_FRAC * options.iterations))
     steps = []
     for number in range(n_trial):
-        # A third at the start, a third on the way, a third at the resolution of the comparison.
-        risen = min(1.0, max(0.0, 1.5 * number / (n_trial - 1) - 0.33))
+        # A third of the steps at the start, a third on the way, a third at the resolution of the comparison.
+        risen = min(1.0, max(0.0, 3 * number / (n_trial - 1) - 1))
         steps.append(Step(min(n_images, TRIAL_IMAGES), radius(coarse * (middle / coarse) ** risen), True))
     n_rest = options.iterations - n_trial
     for number in range(n_rest):

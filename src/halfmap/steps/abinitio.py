@@ -1,0 +1,61 @@
+"""Particles to a first map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from halfmap.jobs.step import Citation, Failure, Port, Step
+from halfmap.refine.abinitio_options import AbInitioOptions
+
+if TYPE_CHECKING:
+    from halfmap.jobs.context import JobContext
+
+FEWEST = 50
+
+
+def run(job: JobContext, inputs: Mapping[str, list[Path]], options: AbInitioOptions) -> Mapping[str, Any]:
+    """Find a map from particles alone."""
+    from halfmap.io.relion import read_image_set
+    from halfmap.refine.abinitio_files import reconstruct_particles
+    from halfmap.steps.files import located
+
+    star = inputs["particles"][0]
+    images = located(read_image_set(star, "particles"), star)
+    if len(images) < FEWEST:
+        job.fail("few-particles", f"{star} holds {len(images)} particles.")
+    return reconstruct_particles(images, star, options, job.folder, job.device, job)
+
+
+STEP = Step(
+    name="abinitio",
+    summary="Find a first map from particles alone: several random starts, the likeliest is taken.",
+    options=AbInitioOptions,
+    inputs=(
+        Port("particles", "particles", "STAR file of particles with their CTF.",
+             ("image_name", "defocus_u_A", "defocus_v_A", "defocus_angle_rad")),
+    ),
+    outputs=(
+        Port("map", "volume", "Map, protein positive, low-passed; its hand is undetermined.", file="map.mrc"),
+        Port("particles", "particles", "The particles that were used, with their poses.",
+             ("rot_rad", "tilt_rad", "psi_rad", "shift_x_A", "shift_y_A", "max_posterior",
+              "log_likelihood_contribution"),
+             file="particles.star"),
+        Port("starts", "table", "Likelihood that each random start reached.", file="starts.star"),
+    ),
+    run=run,
+    failures=(
+        Failure("few-particles", "So few particles do not make a map from nothing.",
+                f"Give {FEWEST} particles at the very least, better some hundred."),
+    ),
+    citations=(
+        Citation("punjani2017", "Punjani, A., Rubinstein, J. L., Fleet, D. J. & Brubaker, M. A. (2017). cryoSPARC: "
+                 "algorithms for rapid unsupervised cryo-EM structure determination. Nat. Methods 14, 290-296.",
+                 "10.1038/nmeth.4169"),
+        Citation("scheres2012", "Scheres, S. H. W. (2012). A Bayesian view on cryo-EM structure determination. "
+                 "J. Mol. Biol. 415, 406-418.", "10.1016/j.jmb.2011.11.010"),
+    ),
+    uses_accelerator=True,
+    example="halfmap abinitio ex/particles.star --symmetry C1 --out ab",
+)  # fmt: skip
