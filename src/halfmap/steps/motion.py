@@ -29,6 +29,9 @@ def run(job: JobContext, inputs: Mapping[str, list[Path]], options: MotionOption
     work = partial(process_movie, device=job.device, float16=options.float16)
     items = movie_files(movies, stems, options, job.seed)
     results = job.each("motion", items, work, key=lambda item: str(item.movie))
+    messages = [result.value["message"] for result in results if result.value is not None]
+    for message in dict.fromkeys(filter(None, messages)):
+        job.log(f"{messages.count(message)} of {len(movies)} movies: {message}")
     for result in results:
         if result.value is not None and not result.value["aligned"]:
             job.warn(f"{result.key}: the frames have no signal in common; they were added without shifts.")
