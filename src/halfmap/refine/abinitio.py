@@ -40,6 +40,7 @@ from halfmap.typing import Array, FloatArray
 MASK_EDGE_PX = 3.0
 SPACING_PER_RESOLUTION = 1.2
 """Views are at most this times resolution / radius apart."""
+FEWEST_PARTICLES = 50
 FEWEST_VIEWS = 6
 """Views in the asymmetric unit at least."""
 
@@ -102,14 +103,12 @@ class AbInitio:
         self.threads = threads
         self.symmetry = canonical_name(options.symmetry)
         self.operators = point_group(self.symmetry).to(observations.device)
-        usable = np.flatnonzero(observations.usable)
-        if len(usable) < 50:
+        self.rows = np.flatnonzero(observations.usable)
+        if len(self.rows) < FEWEST_PARTICLES:
             raise HalfmapError(
-                f"{len(usable)} usable particles are too few for a map from nothing.",
+                f"{len(self.rows)} usable particles are too few for a map from nothing.",
                 remedy="Give at least some hundred particles.",
             )
-        generator = np.random.default_rng([seed, 0])
-        self.rows = np.sort(generator.permutation(usable)[: options.particles])
         box = observations.grid
         edge_px = MASK_EDGE_PX
         radius_px = observations.diameter_A / 2 / box.pixel_size_A + edge_px

@@ -54,11 +54,19 @@ def reconstruct_particles(
     Returns
     -------
     Figures for the record of the job.
+
+    Notes
+    -----
+    All particles are written; those beyond ``options.particles`` are not looked at and get no pose.
     """
+    used = np.sort(np.random.default_rng([session.seed, 0]).permutation(len(images))[: options.particles])
+    if len(used) < len(images):
+        session.log(f"{len(used)} of {len(images)} particles are taken to find the map; the others get no pose")
+    some = images.select(used)
     observations, native = working_observations(
-        images, star, options.diameter_A, options.resolution_A, folder, device, session
+        some, star, options.diameter_A, options.resolution_A, folder, device, session
     )
-    half_set = np.asarray(half_sets(images, session))
+    half_set = np.asarray(half_sets(some, session))
     with single_threaded_torch():
         run = AbInitio(observations, half_set, options, session.seed, threads=session.threads)
         search = _Search(run, session)
@@ -69,9 +77,7 @@ def reconstruct_particles(
     reached_A = max(resolution_A(curve, 0.5, grid.box_px, grid.pixel_size_A), finest_A)
     volume = resample_3d(best.volume.cpu(), native.box_px).numpy()
     write_volume(folder / "map.mrc", Volume(volume, native.pixel_size_A))
-    rows = np.flatnonzero(best.assignment.class_index >= 0)
-    particles = _with_poses(images.select(rows), best, rows)
-    write_image_set(folder / "particles.star", particles)
+    write_image_set(folder / "particles.star", _with_poses(images, best, used))
     scores = search.scores()
     write_star(folder / "starts.star", {"starts": _starts_block(scores)})
     agreeing = int((scores >= scores.max() - CLOSE_FRAC * abs(scores.max())).sum())
@@ -83,7 +89,8 @@ def reconstruct_particles(
         )
     return {
         "items_in": len(images),
-        "items_out": len(particles),
+        "items_out": len(images),
+        "used_particles": len(used),
         "symmetry": run.symmetry,
         "resolution_A": round(float(reached_A), 1),
         "starts": len(scores),
@@ -112,7 +119,7 @@ class _Search:
 
     def scores(self) -> Array:
         """Log-likelihood by which the starts are compared."""
-        return self.history[:, -COMPARED_STEPS:].mean(axis=1)
+        return np.asarray(self.history[:, -COMPARED_STEPS:].mean(axis=1))
 
     def outcome(self) -> Hypothesis:
         """Make every step that is left."""
@@ -191,17 +198,25 @@ def _hypothesis_of(arrays: dict[str, Array], prefix: str, device: torch.device) 
     )
 
 
-def _with_poses(particles: ImageSet, best: Hypothesis, rows: Array) -> ImageSet:
-    euler = euler_from_matrix(torch.as_tensor(best.rot_img_from_map[rows])).numpy()
-    return particles.with_columns(
-        rot_rad=euler[:, 0],
-        tilt_rad=euler[:, 1],
-        psi_rad=euler[:, 2],
-        shift_x_A=best.assignment.shift_A[rows, 0],
-        shift_y_A=best.assignment.shift_A[rows, 1],
-        max_posterior=best.assignment.max_posterior[rows],
-        log_likelihood_contribution=best.assignment.log_likelihood[rows],
-    )
+def _with_poses(particles: ImageSet, best: Hypothesis, used: Array) -> ImageSet:
+    """All particles; those that were not used have pose 0 and a largest posterior of 0."""
+    seen = best.assignment.class_index >= 0
+    rows = used[seen]
+    euler = euler_from_matrix(torch.as_tensor(best.rot_img_from_map[seen])).numpy()
+    found = {
+        "rot_rad": euler[:, 0],
+        "tilt_rad": euler[:, 1],
+        "psi_rad": euler[:, 2],
+        "shift_x_A": best.assignment.shift_A[seen, 0],
+        "shift_y_A": best.assignment.shift_A[seen, 1],
+        "max_posterior": best.assignment.max_posterior[seen],
+        "log_likelihood_contribution": best.assignment.log_likelihood[seen],
+    }
+    columns = {}
+    for name, values in found.items():
+        columns[name] = np.zeros(len(particles))
+        columns[name][rows] = values
+    return particles.with_columns(**columns)
 
 
 def _starts_block(scores: Array) -> StarBlock:

@@ -38,7 +38,7 @@ STEP = Step(
     ),
     outputs=(
         Port("map", "volume", "Map, protein positive, low-passed; its hand is undetermined.", file="map.mrc"),
-        Port("particles", "particles", "The particles that were used, with their poses.",
+        Port("particles", "particles", "All particles, with the poses of those that were used.",
              ("rot_rad", "tilt_rad", "psi_rad", "shift_x_A", "shift_y_A", "max_posterior",
               "log_likelihood_contribution"),
              file="particles.star"),
