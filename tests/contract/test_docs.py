@@ -183,21 +183,20 @@ def test_every_declared_failure_is_explained(row):
     )
 
 
+def code_of(node):
+    """The code that a piece of source gives to an error, if any."""
+    if isinstance(node, ast.Assign):
+        named = any(getattr(target, "id", "") == "code" for target in node.targets)
+    else:
+        named = isinstance(node, ast.keyword) and node.arg == "code"
+    return node.value.value if named and isinstance(node.value, ast.Constant) else None
+
+
 def codes_in_source():
     """Every code that an error of the machinery or the science can carry, from the source itself."""
-    found = set()
-    for path in (REPOSITORY / "src" / "halfmap").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            values = []
-            if (isinstance(node, ast.keyword) and node.arg == "code") or (
-                isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "code" for t in node.targets)
-            ):
-                values = [node.value]
-            texts = [
-                value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)
-            ]
-            found |= {text for text in texts if CODE.fullmatch(text)}
-    return sorted(found)
+    sources = (REPOSITORY / "src" / "halfmap").rglob("*.py")
+    found = {code_of(node) for path in sources for node in ast.walk(ast.parse(path.read_text()))}
+    return sorted(code for code in found if isinstance(code, str) and CODE.fullmatch(code))
 
 
 @pytest.mark.parametrize("code", codes_in_source())
