@@ -115,6 +115,8 @@ def options_for(step: Step, plan: Plan, derived: Mapping[str, Any], *, first: bo
     """
     values: dict[str, Any] = {}
     for field in step.options.model_fields:
+        if field in STARTS:
+            continue  # What the session starts from is no option of a step, whatever its name.
         if field in SessionOptions.model_fields and (first or field not in OpticsOptions.model_fields):
             value = getattr(plan.session, field)
             if value is not None:
@@ -141,7 +143,7 @@ def plan_text(plan: Plan, chain: Sequence[Step]) -> str:
         for o in declared(step.options):
             if o.field in own:
                 lines += _entry(o, own[o.field], "")
-            elif o.field in SessionOptions.model_fields:
+            elif o.field in SessionOptions.model_fields and o.field not in STARTS:
                 lines += _entry(o, None, "as in [session] or from an earlier step")
             else:
                 lines += _entry(o, None if o.required else o.default, "")
