@@ -23,11 +23,17 @@ def shrunk(image: Array, target_px: int = SHOWN_PX) -> tuple[Array, int]:
 
 
 def grey_limits(image: Array) -> tuple[float, float]:
-    """Grey levels that hold all but the most extreme percent on each side."""
+    """Grey levels that show the bulk of an image: all but a percent on each side, and not far beyond its spread.
+
+    An ice crystal on a micrograph then does not turn the particles into one grey.
+    """
     finite = image[np.isfinite(image)]
     if finite.size == 0:
         return 0.0, 1.0
-    low, high = np.percentile(finite, [1, 99])
+    low, quarter, middle, three_quarters, high = np.percentile(finite, [1, 25, 50, 75, 99])
+    reach = 2.5 * (three_quarters - quarter)
+    if reach > 0:
+        low, high = max(low, middle - reach), min(high, middle + reach)
     return float(low), float(high if high > low else low + 1)
 
 

@@ -99,6 +99,23 @@ def histogram_plot(panels: Mapping[str, Array]) -> bytes:
     return svg(figure)
 
 
+def score_plot(scores: Array, control_scores: Array, copies: int, threshold: float) -> bytes:
+    """Scores of places against those that signal-free copies have, a copy, and where picks begin."""
+    figure, axis = new_figure(6.4, 2.8)
+    values = np.asarray(scores, dtype=np.float64)
+    lowest, highest = float(values.min(initial=threshold)), float(values.max(initial=threshold))
+    edges = np.linspace(lowest, highest + 1e-6, 60)
+    axis.hist(values, edges, color=COLOURS[0], label="micrographs")
+    control = np.asarray(control_scores, dtype=np.float64)
+    weights = np.full(control.size, 1.0 / copies)
+    axis.hist(control, edges, weights=weights, histtype="step", color=COLOURS[1], label="signal-free copies")
+    axis.axvline(threshold, color="0.3", linestyle="--", linewidth=1, label=f"picks from {threshold:.2f}")
+    axis.set(xlabel="score (in units of the noise)", ylabel="places", yscale="log")
+    axis.set_ylim(bottom=0.5)
+    axis.legend(frameon=False, fontsize=8)
+    return svg(figure)
+
+
 def motion_plot(tracks_A: Sequence[Array], names: Sequence[str]) -> bytes:
     """Whole-frame trajectories ``[frames, (x, y)]`` of several movies; the dot is the first frame."""
     figure, axes = new_figure(5.2, 4.6)

@@ -48,6 +48,7 @@ def run(job: JobContext, inputs: Mapping[str, list[Path]], options: SelectOption
         "excluded": len(selection.excluded),
         "kept_classes": kept_classes,
         "reasons": selection.reasons,
+        "averages": str(averages or ""),
     }
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from halfmap.report.html import Report, shown
 from halfmap.report.pictures import (
+    grey_limits,
     micrograph_picture,
     montage_picture,
     object_reach,
@@ -12,7 +13,7 @@ from halfmap.report.pictures import (
     slices_picture,
     spectrum_picture,
 )
-from halfmap.report.plots import fsc_plot, guinier_plot, histogram_plot, motion_plot, orientation_plot
+from halfmap.report.plots import fsc_plot, guinier_plot, histogram_plot, motion_plot, orientation_plot, score_plot
 
 PNG = b"\x89PNG"
 
@@ -84,3 +85,21 @@ def test_the_rim_around_a_ball_is_found_through_noise():
     noise = np.random.default_rng(3).normal(scale=0.7, size=(64, 64, 64))
     assert 14 <= object_reach((radius < 14) + noise) <= 20
     assert object_reach(np.zeros((16, 16, 16))) == 8
+
+
+def test_scores_are_drawn_against_their_controls_and_the_threshold():
+    rng = np.random.default_rng(0)
+    plot = score_plot(rng.normal(6, 1, 300), rng.normal(3, 0.5, 900), 4, 4.25)
+    text = plot.decode()
+    assert text.endswith("</svg>\n")
+    assert "picks from 4.25" in text
+    assert b"picks from 4.00" in score_plot(np.array([5.0]), np.zeros(0), 1, 4.0)
+
+
+def test_grey_levels_follow_the_bulk_of_an_image():
+    image = np.random.default_rng(0).normal(100, 10, (100, 100))
+    low, high = grey_limits(image)
+    image[:8] -= 500
+    with_crystal = grey_limits(image)
+    assert with_crystal == pytest.approx((low, high), abs=25)
+    assert grey_limits(np.zeros((4, 4))) == (0.0, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from halfmap.data.records import ImageSet
 
 SHOWN_MICROGRAPHS = 3
+LISTED_MICROGRAPHS = 30
 TRACKS = 40
 
 
@@ -113,12 +115,9 @@ def _on_scale_of(values: Array, target: Array) -> Array:
 
 def pick_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
     """Micrographs with their picks."""
-    import numpy as np
-
     from halfmap.io.mrc import read_image
     from halfmap.io.relion import read_image_set
     from halfmap.report.pictures import micrograph_picture
-    from halfmap.report.plots import histogram_plot
     from halfmap.steps.files import located
 
     picks = located(read_image_set(folder / "particles.star", "coordinates"), folder / "particles.star")
@@ -138,15 +137,35 @@ def pick_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
             image, mine["coordinate_x_px"], mine["coordinate_y_px"], diameter_px, title, smooth_px=1.5
         )
         page.figure(picture, "Circles have the diameter of the particle.")
-    per_micrograph = np.array([np.sum(names == name) for name in found])
-    panels: dict[str, Any] = {"particles in a micrograph": per_micrograph}
-    if "pick_figure_of_merit" in picks:
-        panels["score"] = picks["pick_figure_of_merit"]
-    page.figure(histogram_plot(panels), "How many, and how clear.")
+    _pick_statistics(page, folder)
+
+
+def _pick_statistics(page: Report, folder: Path) -> None:
+    """How the scores compare with noise, and what was kept and left out in each micrograph."""
+    import numpy as np
+
+    from halfmap.report.plots import score_plot
+
+    statistics = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))
+    plot = score_plot(
+        np.array(statistics["scores"]), np.array(statistics["control_scores"]), statistics["copies"],
+        statistics["threshold"],
+    )  # fmt: skip
+    page.figure(plot, "Places in the micrographs against places in copies of the same spectrum that hold no particle.")
+    counts = statistics["micrographs"]
+    rows = [
+        {
+            "micrograph": Path(counts[row]["micrograph"]).name,
+            **{name.replace("_", " "): counts[row][name] for name in counts[row] if name != "micrograph"},
+        }
+        for row in evenly(len(counts), LISTED_MICROGRAPHS)
+    ]
+    page.table(rows)
 
 
 _PICK_FACTS: Sequence[tuple[str, str]] = (
     ("picks", "particles"),
     ("expected to be noise", "expected_false"),
     ("diameter (Å)", "diameter_A"),
+    ("particles look", "contrast"),
 )

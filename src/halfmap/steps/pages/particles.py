@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,30 @@ def class2d_section(page: Report, folder: Path, figures: dict[str, Any]) -> None
 def select_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
     """What was kept and what was left out, with the reasons."""
     page.section("Selection", "Everything left out is listed in excluded.star with the reason.")
-    page.facts(_numbers(figures))
+    facts = {"particles in": "items_in", "kept": "items_out", "left out": "excluded"}
+    page.facts({name: figures[key] for name, key in facts.items() if key in figures})
+    classes = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
+    averages = Path(figures.get("averages") or "")
+    for kept, name in ((True, "Kept"), (False, "Left out")):
+        mine = [entry for entry in classes if entry["kept"] is kept and entry["particles"] > 0]
+        mine.sort(key=lambda entry: -entry["particles"])
+        if mine and averages.is_file():
+            page.figure(_class_montage(averages, mine), f"{name}: number of the class, particles, score.")
+    rows = [{"reason": reason, "particles": count} for reason, count in figures.get("reasons", {}).items()]
+    if rows:
+        page.table(rows)
+
+
+def _class_montage(averages: Path, classes: list[dict[str, Any]]) -> bytes:
+    from halfmap.io.mrc import open_stack
+    from halfmap.report.pictures import montage_picture
+
+    stack = open_stack(averages)
+    titles = [
+        f"{entry['class']}: {entry['particles']}" + (f", {entry['score']:.2f}" if "score" in entry else "")
+        for entry in classes
+    ]
+    return montage_picture([stack[entry["class"] - 1] for entry in classes], titles)
 
 
 def _numbers(figures: dict[str, Any]) -> dict[str, Any]:
