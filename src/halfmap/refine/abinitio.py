@@ -28,7 +28,7 @@ from halfmap.geometry.sphere import healpix_spacing_rad
 from halfmap.geometry.symmetry import canonical_name, point_group, symmetrise_poses
 from halfmap.refine.abinitio_options import AbInitioOptions
 from halfmap.refine.abinitio_schedule import Step, schedule
-from halfmap.refine.class2d_em import Assignment, Classifier, Search, disc_of_shifts, information
+from halfmap.refine.class2d_em import Assignment, Classifier, DrawnPoses, Search, disc_of_shifts, information
 from halfmap.refine.observations import BATCH, Observations
 from halfmap.refine.reconstruct import PADDING, Accumulator
 from halfmap.refine.ring_noise import noise_from_images, noise_from_residuals, reaching
@@ -38,9 +38,11 @@ from halfmap.refine.rings_sampling import insert_rings, rings_of_volume
 from halfmap.typing import Array, FloatArray
 
 MASK_EDGE_PX = 3.0
-SPACING_PER_RESOLUTION = 1.2
+SPACING_PER_RESOLUTION = 1.4
 """Views are at most this times resolution / radius apart."""
 FEWEST_PARTICLES = 50
+START_SLICES = 40
+"""Slices of a random start, symmetry mates counted: few, so that starts differ."""
 FEWEST_VIEWS = 6
 """Views in the asymmetric unit at least."""
 
@@ -93,7 +95,7 @@ class AbInitio:
     seed
         Of everything random.
     threads
-        For slicing and insertion.
+        Batches worked on at once; the result does not depend on it.
     """
 
     def __init__(
@@ -121,7 +123,8 @@ class AbInitio:
         """A map from a few particles at random poses: a blob with random detail."""
         step = self.steps[0]
         generator = np.random.default_rng([self.seed, 1, number])
-        rows = np.sort(generator.permutation(self.rows)[: step.n_images])
+        count = max(2, START_SLICES // len(self.operators))
+        rows = np.sort(generator.permutation(self.rows)[:count])
         sigma2 = noise_from_images(self.observations, rows, step.radius_px)
         lattice = self.observations.lattice.within(step.radius_px)
         torch_generator = torch.Generator().manual_seed(int(generator.integers(1 << 62)))
@@ -145,8 +148,9 @@ class AbInitio:
     def advance(self, hypothesis: Hypothesis) -> Hypothesis:
         """Make the next step of one hypothesis."""
         step = self.steps[hypothesis.steps_done]
-        # All hypotheses meet the same particles and views, so that their likelihoods compare.
-        generator = np.random.default_rng([self.seed, 2, hypothesis.steps_done])
+        # The last steps of the trial meet the same particles and views in all starts: their likelihoods compare.
+        number = 0 if step.compared else 1 + hypothesis.seed
+        generator = np.random.default_rng([self.seed, 2, hypothesis.steps_done, number])
         rows = np.sort(generator.permutation(self.rows)[: step.n_images])
         transform = self._transform(step.radius_px)
         rings = transform.grid
@@ -154,10 +158,13 @@ class AbInitio:
         views = self._views(step, int(generator.integers(1 << 31)))
         directions = views.directions().to(self.observations.device)
         polar = rings_of_volume(
-            rings, prepare_volume(hypothesis.volume, rings.n_rings), directions, PADDING, threads=self.threads
+            rings, prepare_volume(hypothesis.volume, float(rings.n_rings)), directions, PADDING, threads=self.threads
         )
         assignment = hypothesis.assignment.copied()
-        classifier = Classifier(self.observations, step.radius_px, transform, sigma2, polar, threads=self.threads)
+        drawn = DrawnPoses(self.seed, hypothesis.steps_done) if step.drawn else None
+        classifier = Classifier(
+            self.observations, step.radius_px, transform, sigma2, polar, threads=self.threads, weighting=drawn
+        )
         found = classifier.expectation(rows, self.half_set, self._search(step), assignment)
         poses = hypothesis.rot_img_from_map.copy()
         turned = in_plane(assignment.psi_rad[rows]) @ views.directions()[assignment.class_index[rows]]
@@ -193,7 +200,7 @@ class AbInitio:
 
     def _search(self, step: Step) -> Search:
         step_A = self.observations.grid.length_A / step.radius_px / 4
-        range_A = max(step_A, min(self.options.offset_range_A, 2 * step_A))
+        range_A = max(step_A, min(self.options.offset_range_A, 1.5 * step_A))
         return Search(disc_of_shifts(step_A, range_A), self.options.offset_range_A / 2)
 
     def _inserted(self, rings: RingGrid, sums: RingSums, directions: Float[Tensor, "d 3 3"], step: Step) -> Accumulator:
@@ -208,10 +215,7 @@ class AbInitio:
         weights = weight[:, :, None].expand(slices.shape).contiguous()
         sums_3d = Accumulator.empty(self.observations.grid, rings.n_rings - 1, self.observations.device)
         for pose in symmetrise_poses(directions[met], self.operators).unbind(1):
-            insert_rings(
-                rings, slices * weights, weights, pose, sums_3d.numerator, sums_3d.denominator, PADDING,
-                threads=self.threads,
-            )  # fmt: skip
+            insert_rings(rings, slices * weights, weights, pose, sums_3d.numerator, sums_3d.denominator, PADDING)
         return sums_3d
 
     def _signal(self, halves: list[Accumulator], radius_px: int) -> tuple[FloatArray, Float[Tensor, " shells"]]:

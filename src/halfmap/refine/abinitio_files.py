@@ -25,8 +25,6 @@ from halfmap.refine.work import single_threaded_torch
 from halfmap.typing import Array, PathLike
 
 CHECKPOINT = "abinitio"
-COMPARED_STEPS = 5
-"""Random starts are compared by their mean log-likelihood over the last steps of the trial."""
 CLOSE_FRAC = 0.02
 """Starts whose log-likelihoods differ by less than this share count as the same answer."""
 
@@ -119,7 +117,8 @@ class _Search:
 
     def scores(self) -> Array:
         """Log-likelihood by which the starts are compared."""
-        return np.asarray(self.history[:, -COMPARED_STEPS:].mean(axis=1))
+        compared = [number for number, step in enumerate(self.run.steps) if step.compared]
+        return np.asarray(self.history[:, compared].mean(axis=1))
 
     def outcome(self) -> Hypothesis:
         """Make every step that is left."""

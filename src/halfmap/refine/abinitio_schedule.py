@@ -11,8 +11,12 @@ TRIAL_FRAC = 0.75
 """Share of the steps that every random start makes; the best goes on alone."""
 TRIAL_RESOLUTION_A = 20.0
 """Resolution at which the random starts are compared, unless the last one is coarser."""
+COMPARED_STEPS = 5
+"""Random starts are compared by their mean log-likelihood over the last steps of the trial."""
 TRIAL_IMAGES = 150
 """Particles of one step while random starts compete; later steps take up to all."""
+DRAWN_FRAC = 0.75
+"""Share of the later steps that draw poses; the last ones take the whole posterior."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,10 @@ class Step:
     radius_px: int
     trial: bool
     """Whether random starts still compete."""
+    compared: bool
+    """Whether their likelihoods at this step decide."""
+    drawn: bool
+    """Whether each particle goes into the map at one pose drawn from its posterior, not at all of them."""
 
 
 def schedule(options: AbInitioOptions, n_images: int, length_A: float, nyquist_px: int) -> list[Step]:
@@ -38,10 +46,12 @@ def schedule(options: AbInitioOptions, n_images: int, length_A: float, nyquist_p
     for number in range(n_trial):
         # A third of the steps at the start, a third on the way, a third at the resolution of the comparison.
         risen = min(1.0, max(0.0, 3 * number / (n_trial - 1) - 1))
-        steps.append(Step(min(n_images, TRIAL_IMAGES), radius(coarse * (middle / coarse) ** risen), True))
+        reached = radius(coarse * (middle / coarse) ** risen)
+        compared = number >= n_trial - COMPARED_STEPS
+        steps.append(Step(min(n_images, TRIAL_IMAGES), reached, True, compared, True))
     n_rest = options.iterations - n_trial
-    for number in range(n_rest):
-        risen = min(1.0, (number + 1) / max(0.7 * n_rest, 1))
-        grown = min(n_images, round(TRIAL_IMAGES * (n_images / TRIAL_IMAGES) ** risen))
-        steps.append(Step(grown, radius(middle * (fine / middle) ** risen), False))
+    for number in range(1, n_rest + 1):
+        reached = radius(middle * (fine / middle) ** min(1.0, 1.4 * number / n_rest))
+        grown = min(n_images, round(TRIAL_IMAGES * max(1.0, n_images / TRIAL_IMAGES) ** (number / n_rest)))
+        steps.append(Step(grown, reached, False, False, number <= DRAWN_FRAC * n_rest))
     return steps

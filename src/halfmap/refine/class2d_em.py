@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -77,6 +77,31 @@ class Search:
     shift_sigma_A: float
 
 
+Weighting = Callable[[Tensor, Array], Tensor]
+"""From the posterior ``[n, poses]`` of some rows to weights of the same shape."""
+
+
+@dataclass(frozen=True)
+class DrawnPoses:
+    """One pose of each particle, drawn from its posterior (stochastic EM; Celeux & Diebolt 1985).
+
+    The whole posterior keeps every symmetry that the reference happens to have: against a map that
+    equals its mirror image, each view is as likely as its mirrored one, and the sum over both has no
+    hand again. A draw takes sides.
+    """
+
+    seed: int
+    step: int
+
+    def __call__(self, posterior: Float[Tensor, "n q"], rows: Array) -> Float[Tensor, "n q"]:
+        """Weight 1 at the drawn pose of each row; a row's draw depends on seed, step and row alone."""
+        uniform = [np.random.default_rng([self.seed, 3, self.step, int(row)]).random() for row in rows]
+        reached = posterior.cumsum(dim=1)
+        level = torch.as_tensor(uniform, dtype=posterior.dtype, device=posterior.device) * reached[:, -1]
+        chosen = torch.searchsorted(reached, level[:, None]).clamp_max(posterior.shape[1] - 1)
+        return torch.zeros_like(posterior).scatter_(1, chosen, 1.0)
+
+
 def disc_of_shifts(step_A: float, range_A: float) -> FloatArray:
     """Square grid of shifts (x, y) within a radius, the centre first."""
     n = math.floor(range_A / step_A + 1e-6)
@@ -105,6 +130,9 @@ class Classifier:
         Class averages on half rings.
     threads
         Batches worked on at once; the sums do not depend on it.
+    weighting
+        Turns the posterior of a batch ``[n, poses]`` (rows given) into the weights of the sums; the
+        posterior itself unless another is given.
     """
 
     def __init__(
@@ -116,9 +144,10 @@ class Classifier:
         polar: Complex[Tensor, "d r t"],
         *,
         threads: int = 1,
+        weighting: Weighting | None = None,
     ) -> None:
         self.observations, self.radius_px, self.transform, self.sigma2 = observations, radius_px, transform, sigma2
-        self.threads = threads
+        self.threads, self.weighting = threads, weighting
         self.grid = transform.grid
         self.references = ring_references(self.grid, polar)
         self._coefficients = angular_coefficients(self.grid, polar)
@@ -164,6 +193,8 @@ class Classifier:
         evidence = log_evidence_of(flat, best)
         flat /= flat.sum(dim=1, keepdim=True)
         self._record(rows, index, flat, evidence, search, assignment)
+        if self.weighting is not None:
+            posterior = self.weighting(flat, rows).view_as(posterior)
         sums = sum_images(self.grid, posterior, on_rings, self.transform.normal(weights))
         power = 2 * (batch.ft.abs().square().sum(dim=0).double() / sigma2).cpu().numpy()
         by_ring: FloatArray = np.bincount(self._shell.cpu().numpy(), power, self.grid.n_rings).astype(np.float64)
