@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from halfmap.options import Options, option
+from halfmap.geometry.options import SymmetryOptions
+from halfmap.options import option
 
 
-class AbInitioOptions(Options):
+class AbInitioOptions(SymmetryOptions):
     """How a first map is found from particles alone."""
 
-    symmetry: str = option("C1", help="Point group: C1, C4, D2, T, O, I, ... (RELION's axes).")
     diameter_A: float | None = option(
         None, help="Diameter of the particle; three quarters of the box if not given.", gt=0
     )

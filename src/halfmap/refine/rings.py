@@ -111,7 +111,7 @@ def _orders_of_argument(argument: float) -> int:
     return math.ceil(argument + 1.9 * math.cbrt(argument)) + 1
 
 
-def ring_grid(max_radius_px: float, object_radius_frac: float) -> RingGrid:
+def ring_grid(max_radius_px: float | int, object_radius_frac: float) -> RingGrid:
     """Grid that holds Fourier pixels up to a radius, with as many angles as the object's band limit asks for."""
     n_rings = max(N_TAPS, math.floor(max_radius_px) + 2)
     outermost = _orders_of_argument(2 * math.pi * (n_rings - 1) * object_radius_frac)
@@ -345,7 +345,7 @@ def from_angular_coefficients(grid: RingGrid, coefficients: Complex[Tensor, "m d
 
 
 def shift_phases(
-    kx_px: Shaped[Tensor, " p"], ky_px: Shaped[Tensor, " p"], shifts: Float[Tensor, "s 2"], box: float
+    kx_px: Shaped[Tensor, " p"], ky_px: Shaped[Tensor, " p"], shifts: Float[Tensor, "s 2"], box: float | int
 ) -> Complex[Tensor, "s p"]:
     """Factors that shift images by (x, y): ``exp(-2 pi i k . shift / box)``, shift and box in one unit."""
     cycles = (shifts[:, :1].double() * kx_px.double() + shifts[:, 1:].double() * ky_px.double()) / box

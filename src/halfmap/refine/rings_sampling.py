@@ -88,8 +88,6 @@ def insert_rings(
     numerator: Complex[Tensor, "edge edge half"],
     denominator: Float[Tensor, "edge edge half"],
     padding: float = 2.0,
-    *,
-    threads: int = 1,
 ) -> None:
     """Add values and weights at the points of half rings to the accumulators in place.
 
@@ -104,7 +102,6 @@ def insert_rings(
         numerator,
         denominator,
         padding,
-        threads=threads,
     )
 
 

@@ -57,11 +57,11 @@ class Simulated:
         return replace(self, images=list(images))
 
 
-def simulate(volumes, counts, snr, diameter_A, seed=0, shift_sigma_A=4.0):
-    """Noisy images of one optics group for each volume (the same map on other grids)."""
+def simulate(volumes, counts, snr, diameter_A, seed=0, shift_sigma_A=4.0, rot=None):
+    """Noisy images of one optics group for each volume (the same map on other grids), at given or random poses."""
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     n = sum(counts)
-    rot = random_rotations(n, generator)
+    rot = random_rotations(n, generator) if rot is None else rot
     u = rng.uniform(8000, 20000, n)
     v, angle = u - rng.uniform(100, 800, n), rng.uniform(0, np.pi, n)
     shift = torch.as_tensor(rng.normal(0, shift_sigma_A, (n, 2)))

@@ -1,0 +1,166 @@
+"""A first map from particles alone, against the map that they were made from."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from halfmap.errors import HalfmapError
+from halfmap.fourier.fsc import fsc
+from halfmap.geometry.rotations import angular_distance_rad, matrix_from_euler
+from halfmap.geometry.symmetry import point_group
+from halfmap.io.mrc import read_volume, write_stack
+from halfmap.io.relion import read_image_set
+from halfmap.io.star import read_star
+from halfmap.refine.abinitio import AbInitio, centre_of_mass_px
+from halfmap.refine.abinitio_files import reconstruct_particles
+from halfmap.refine.abinitio_options import AbInitioOptions
+from halfmap.refine.abinitio_schedule import Step, schedule
+from halfmap.refine.lattice import MapGrid
+from halfmap.validation.align_maps import align_maps, aligned_map
+
+DIAMETER_A = 90.0
+GRID = MapGrid(32, 4.0)
+QUICK = AbInitioOptions(
+    symmetry="O", diameter_A=DIAMETER_A, resolution_A=16.0, start_resolution_A=30.0, starts=2, iterations=8
+)
+
+
+def in_a_folder(made, folder):
+    write_stack(folder / "particles.mrcs", np.stack(made.images).astype(np.float32), GRID.pixel_size_A)
+    return made.image_set, folder / "p.star"
+
+
+@pytest.fixture(scope="module")
+def cage(phantom, simulated):
+    volume = phantom(32, 4.0, DIAMETER_A, symmetry="O", n=5, sigma_A=5.0, seed=1)
+    return volume, simulated([volume], [150], snr=0.3, diameter_A=DIAMETER_A, shift_sigma_A=2.0)
+
+
+def fsc_with_truth(volume, truth, symmetry):
+    alignment = align_maps(volume, truth, GRID.pixel_size_A, symmetry=symmetry, resolution_A=24.0)
+    return fsc(aligned_map(volume, alignment, GRID.pixel_size_A), truth).numpy(), alignment
+
+
+@pytest.mark.truth
+@pytest.mark.parametrize(("symmetry", "blobs", "count"), [("O", 5, 150), ("C1", 40, 200)])
+def test_the_map_comes_out_of_the_particles(symmetry, blobs, count, phantom, simulated, session, tmp_path):
+    volume = phantom(32, 4.0, DIAMETER_A, symmetry=symmetry, n=blobs, sigma_A=5.0, seed=1)
+    made = simulated([volume], [count], snr=0.3, diameter_A=DIAMETER_A, shift_sigma_A=2.0)
+    options = QUICK.model_copy(update={"symmetry": symmetry, "starts": 2, "iterations": 40})
+    images, star = in_a_folder(made, tmp_path)
+    figures = reconstruct_particles(images, star, options, tmp_path, "cpu", session())
+    found = torch.as_tensor(np.array(read_volume(tmp_path / "map.mrc").data))
+    curve, alignment = fsc_with_truth(found, torch.as_tensor(volume.data), symmetry)
+    resolution = GRID.length_A / np.argmax(curve < 0.5)
+    assert resolution < 22, curve
+    assert figures["hand"] == "undetermined"
+    poses = read_image_set(tmp_path / "particles.star", "particles")
+    rot = matrix_from_euler(poses["rot_rad"], poses["tilt_rad"], poses["psi_rad"])
+    # In the frame of the truth (for the right hand) and up to the point group poses are those of the truth.
+    if not alignment.mirrored:
+        in_truth = rot @ torch.as_tensor(alignment.rot_map_from_ref)
+        equivalent = in_truth[:, None] @ point_group(symmetry)
+        error = angular_distance_rad(equivalent, made.rot_img_from_map[:, None]).min(dim=1).values
+        assert np.degrees(float(error.median())) < 15
+
+
+@pytest.fixture(scope="module")
+def run(cage):
+    _, made = cage
+    return AbInitio(made.observations(GRID, DIAMETER_A), 1 + np.arange(150) % 2, QUICK, seed=3)
+
+
+def test_truth_stays_truth(run, cage):
+    """Started from the truth on a wrong grey scale, the map keeps its shape."""
+    truth = torch.as_tensor(cage[0].data)
+    search = AbInitio(run.observations, run.half_set, QUICK, seed=3)
+    search.steps = [Step(150, 7, False, False)] * 4
+    first = search.advance(search.start(0))
+    started = replace(first, steps_done=1, volume=truth * float(first.volume.norm() / truth.norm()) * search.mask)
+    for _ in range(3):
+        started = search.advance(started)
+    curve = fsc(started.volume, truth).numpy()
+    assert curve[2:6].min() > 0.95
+    assert started.log_likelihood > 1.3 * first.log_likelihood
+
+
+def test_a_step_twice_gives_the_same_bits_whatever_the_threads(run):
+    other = AbInitio(run.observations, run.half_set, QUICK, seed=3, threads=2)
+    one, two = run.advance(run.start(1)), other.advance(other.start(1))
+    assert torch.equal(one.volume, two.volume)
+    assert np.array_equal(one.rot_img_from_map, two.rot_img_from_map)
+
+
+def test_starts_differ_and_maps_have_the_symmetry(run):
+    one, two = run.start(0), run.start(1)
+    assert float((one.volume - two.volume).abs().max()) > 0.1 * float(one.volume.abs().max())
+    volume = run.advance(one).volume
+    # A fourfold axis lies along z.
+    turned = torch.roll(volume.transpose(1, 2).flip(2), 1, dims=2)
+    inside = slice(4, -4)
+    difference = (turned - volume)[inside, inside, inside]
+    assert float(difference.norm()) < 0.05 * float(volume.norm())
+
+
+def test_only_free_directions_are_centred(cage):
+    observations = cage[1].observations(GRID, DIAMETER_A)
+    vector = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    for symmetry, expected in (("C1", [1, 2, 3]), ("C4", [0, 0, 3]), ("D2", [0, 0, 0]), ("O", [0, 0, 0])):
+        options = QUICK.model_copy(update={"symmetry": symmetry})
+        free = AbInitio(observations, 1 + np.arange(150) % 2, options, seed=0)._free_part(vector)
+        assert torch.allclose(free, torch.tensor(expected, dtype=torch.float64), atol=1e-12)
+
+
+def test_killed_and_continued_is_the_same_as_undisturbed(cage, session, tmp_path):
+    images, star = in_a_folder(cage[1], tmp_path)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    reconstruct_particles(images, star, QUICK, whole, "cpu", session())
+    n_trial = sum(s.trial for s in schedule(QUICK, 150, GRID.length_A, GRID.nyquist_px))
+    broken = session()
+    for moment in (2, n_trial, 2 * n_trial, 2 * n_trial + 1):
+        broken.die_at = moment
+        with pytest.raises(KeyboardInterrupt):
+            reconstruct_particles(images, star, QUICK, killed, "cpu", broken)
+    broken.die_at = 0
+    reconstruct_particles(images, star, QUICK, killed, "cpu", broken)
+    assert (whole / "map.mrc").read_bytes()[1024:] == (killed / "map.mrc").read_bytes()[1024:]
+    assert (whole / "particles.star").read_bytes() == (killed / "particles.star").read_bytes()
+
+
+def test_particles_beyond_the_limit_pass_through_without_pose(cage, session, tmp_path):
+    images, star = in_a_folder(cage[1], tmp_path)
+    options = QUICK.model_copy(update={"particles": 100, "starts": 1})
+    figures = reconstruct_particles(images, star, options, tmp_path, "cpu", session())
+    written = read_image_set(tmp_path / "particles.star", "particles")
+    assert (figures["items_in"], figures["items_out"], figures["used_particles"]) == (150, 150, 100)
+    assert written["image_name"].tolist() == images["image_name"].tolist()
+    assert (written["max_posterior"] > 0).sum() == 100
+    assert len(read_star(tmp_path / "starts.star")["starts"]["rlnHalfmapStart"]) == 1
+
+
+def test_few_particles_are_refused(cage):
+    _, made = cage
+    few = replace(made, image_set=made.image_set.select(np.arange(20)), images=made.images[:20])
+    with pytest.raises(HalfmapError, match="too few"):
+        AbInitio(few.observations(GRID, DIAMETER_A), 1 + np.arange(20) % 2, QUICK, seed=0)
+
+
+def test_schedule_compares_before_it_goes_on():
+    steps = schedule(AbInitioOptions(), 3000, 200.0, 40)
+    trial = [step.trial for step in steps]
+    assert trial == sorted(trial, reverse=True)
+    assert len(steps) == 60
+    assert [s.radius_px for s in steps] == sorted(s.radius_px for s in steps)
+    assert (steps[0].radius_px, steps[-1].radius_px) == (5, 16)
+    assert steps[-1].n_images == 3000
+    assert max(s.n_images for s in steps if s.trial) == 150
+
+
+def test_centre_of_mass():
+    volume = torch.zeros(9, 9, 9)
+    volume[5, 6, 2] = 1.0
+    assert centre_of_mass_px(volume).tolist() == [-2.0, 2.0, 1.0]
