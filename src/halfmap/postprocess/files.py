@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from halfmap.data.records import Volume
+from halfmap.io.curves import shell_columns
 from halfmap.io.mrc import write_volume
 from halfmap.io.star import StarBlock, write_star
 from halfmap.postprocess.combine import Postprocessed
@@ -59,17 +60,6 @@ def figures(result: Postprocessed) -> dict[str, Any]:
         "mask_pieces": made.pieces if made else None,
         "mask_fraction": curves.mask_fraction,
         "verdicts": [verdict.code for verdict in result.verdicts],
-    }
-
-
-def shell_columns(frequency_per_A: Array) -> dict[str, Array]:
-    """Index, frequency and resolution of shells, as RELION's tables of curves begin."""
-    angstrom = np.full_like(frequency_per_A, 999.0)  # RELION's value for shell 0
-    angstrom[1:] = 1.0 / frequency_per_A[1:]
-    return {
-        "rlnSpectralIndex": np.arange(len(frequency_per_A)),
-        "rlnResolution": frequency_per_A,
-        "rlnAngstromResolution": angstrom,
     }
 
 

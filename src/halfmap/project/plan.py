@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from halfmap.geometry.options import SymmetryOptions
 from halfmap.jobs.declared import BadOptionError, Declared, check_given, declared, flag_of, validated
 from halfmap.jobs.step import Step
 from halfmap.optics.options import OpticsOptions
@@ -18,7 +19,7 @@ PLAN_FILE: Final = "plan.toml"
 SESSION: Final = "session"
 
 
-class SessionOptions(OpticsOptions):
+class SessionOptions(SymmetryOptions, OpticsOptions):
     """What is true of a whole session; each step takes those that it declares too."""
 
     movies: tuple[str, ...] = option((), help="Movies (files, quoted pattern, or STAR): start with motion.")
@@ -26,7 +27,6 @@ class SessionOptions(OpticsOptions):
     particles: tuple[str, ...] = option((), help="Particles (STAR): start with class2d.")
     gain: Path | None = option(None, help="Gain reference of the movies.")
     diameter_A: float | None = option(None, help="Particle diameter; estimated by pick if not given.", gt=0)
-    symmetry: str = option("C1", help="Point group of the particle: C1, C4, D7, T, O, I ...", pattern=r"^[A-Za-z]\d*$")
     reference: Path | None = option(None, help="Reference map; abinitio is left out if given.")
     classes: int | None = option(None, help="2D classes; one per 100 particles, 8 to 50, if not given.", ge=1)
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from halfmap.options import Options, option
+from halfmap.geometry.options import SymmetryOptions
+from halfmap.options import option
 
 
-class RefineOptions(Options):
+class RefineOptions(SymmetryOptions):
     """3D refinement of two independent halves against a starting map."""
 
     reference: Path = option(..., help="Starting map, on any grey scale, pixel size and box.")
     diameter_A: float = option(..., help="Diameter of the particle; what lies outside of it counts as solvent.", gt=0)
-    symmetry: str = option("C1", help="Point group: C1, C4, D2, T, O, I, ... (RELION's axes).")
     initial_resolution_A: float | None = option(
         None, help="The starting map is low-passed to this, so that it cannot impose details; "
         "a quarter of the diameter, between 20 and 60 Å, if not given.", ge=5, le=200,

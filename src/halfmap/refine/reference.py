@@ -13,6 +13,7 @@ from torch import Tensor
 from halfmap.data.records import Volume
 from halfmap.errors import HalfmapError
 from halfmap.fourier.grid import frequencies_3d
+from halfmap.fourier.regrid import regrid_3d
 from halfmap.refine.alignment_box import soft_sphere
 from halfmap.refine.half import HalfState, find_poses
 from halfmap.refine.lattice import MapGrid
@@ -48,31 +49,15 @@ def on_grid(volume: Volume, grid: MapGrid, diameter_A: float, resolution_A: floa
     own_mask = soft_sphere(n_in, diameter_A / volume.pixel_size_A, EDGE_A / volume.pixel_size_A)
     outside = (1 - own_mask).double()
     data = data - float((data * outside).sum() / outside.sum().clamp(min=1e-9))
-    matrix = _interpolation(n_in, volume.pixel_size_A, grid)
-    fine = data.double()
-    for _ in range(3):  # each turn resamples the last axis and brings the next one there
-        fine = (fine @ matrix.T).permute(2, 0, 1)
     n = grid.box_px
+    fine = regrid_3d(data, volume.pixel_size_A, n, grid.pixel_size_A)
     fx, fy, fz = frequencies_3d((n, n, n), grid.pixel_size_A)
     frequency = (fx.square() + fy.square() + fz.square()).sqrt()
     width = 2 / grid.length_A
     edge = ((frequency - 1 / resolution_A) / width).clamp(0.0, 1.0)
     lowpass = 0.5 + 0.5 * torch.cos(math.pi * edge)
-    moved: Tensor = torch.fft.irfftn(torch.fft.rfftn(fine.float()) * lowpass, s=(n, n, n))
+    moved: Tensor = torch.fft.irfftn(torch.fft.rfftn(fine) * lowpass, s=(n, n, n))
     return moved * soft_sphere(n, diameter_A / grid.pixel_size_A, EDGE_A / grid.pixel_size_A)
-
-
-def _interpolation(n_in: int, pixel_in_A: float, grid: MapGrid) -> Float[Tensor, "a b"]:
-    """Matrix from ``n_in`` samples to the grid's along one axis: a sum of the frequencies that both have."""
-    length = n_in * pixel_in_A
-    to = (torch.arange(grid.box_px, dtype=torch.float64) - grid.box_px // 2) * grid.pixel_size_A
-    of = (torch.arange(n_in, dtype=torch.float64) - n_in // 2) * pixel_in_A
-    highest = min((n_in - 1) // 2, math.floor(length * 0.5 / grid.pixel_size_A - 1e-9))
-    k = torch.arange(1, highest + 1, dtype=torch.float64)
-    phase_to, phase_of = (2 * math.pi / length * where[:, None] * k for where in (to, of))
-    matrix = (1 + 2 * (phase_to.cos() @ phase_of.cos().T + phase_to.sin() @ phase_of.sin().T)) / n_in
-    inside = (to >= of[0] - 0.5 * pixel_in_A) & (to <= of[-1] + 0.5 * pixel_in_A)
-    return matrix * inside[:, None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from halfmap.data.halves import assign_half_sets
 from halfmap.data.records import ImageSet, Volume
 from halfmap.errors import BadInputError, HalfmapError
 from halfmap.geometry.rotations import euler_from_matrix
+from halfmap.io.curves import shell_columns
 from halfmap.io.images import ParticleImages
 from halfmap.io.mrc import read_volume, write_volume
 from halfmap.io.relion import write_image_set
@@ -179,12 +180,10 @@ def with_poses(images: ImageSet, refined: Refined) -> ImageSet:
 
 def fsc_block(refined: Refined, grid: MapGrid) -> StarBlock:
     """Table of the FSC curves, with RELION's labels where it has them."""
-    shells = np.arange(len(refined.fsc))
+    shells = np.arange(len(refined.fsc), dtype=np.float64)
     return StarBlock(
         {
-            "rlnSpectralIndex": shells,
-            "rlnResolution": shells / grid.length_A,
-            "rlnAngstromResolution": np.where(shells > 0, grid.length_A / np.maximum(shells, 1), 999.0),
+            **shell_columns(shells / grid.length_A),
             "rlnFourierShellCorrelationMaskedMaps": refined.fsc.numpy(),
             "rlnFourierShellCorrelationUnmaskedMaps": refined.fsc_unmasked.numpy(),
         }

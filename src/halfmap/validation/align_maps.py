@@ -121,7 +121,11 @@ class _Comparison:
     """Two maps sampled for one resolution, compared within a sphere."""
 
     def __init__(
-        self, volume: Float[Tensor, "n n n"], reference: Float[Tensor, "n n n"], pixel_size_A: float, resolution_A: float
+        self,
+        volume: Float[Tensor, "n n n"],
+        reference: Float[Tensor, "n n n"],
+        pixel_size_A: float,
+        resolution_A: float,
     ) -> None:
         n = volume.shape[0]
         wanted = n * pixel_size_A / (resolution_A / PIXELS_PER_RESOLUTION)
