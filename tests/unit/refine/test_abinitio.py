@@ -57,7 +57,7 @@ def test_the_map_comes_out_of_the_particles(symmetry, blobs, count, phantom, sim
     assert resolution < 22, curve
     assert figures["hand"] == "undetermined"
     poses = read_image_set(tmp_path / "particles.star", "particles")
-    rot = matrix_from_euler(poses["rot_rad"], poses["tilt_rad"], poses["psi_rad"])
+    rot = matrix_from_euler(*(np.array(poses[name]) for name in ("rot_rad", "tilt_rad", "psi_rad")))
     # In the frame of the truth (for the right hand) and up to the point group poses are those of the truth.
     if not alignment.mirrored:
         in_truth = rot @ torch.as_tensor(alignment.rot_map_from_ref)
@@ -76,7 +76,7 @@ def test_truth_stays_truth(run, cage):
     """Started from the truth on a wrong grey scale, the map keeps its shape."""
     truth = torch.as_tensor(cage[0].data)
     search = AbInitio(run.observations, run.half_set, QUICK, seed=3)
-    search.steps = [Step(150, 7, False, False)] * 4
+    search.steps = [Step(150, 7, False, False, False)] * 4
     first = search.advance(search.start(0))
     started = replace(first, steps_done=1, volume=truth * float(first.volume.norm() / truth.norm()) * search.mask)
     for _ in range(3):
