@@ -11,13 +11,15 @@ from halfmap.typing import PathLike
 def resolve_path(name: str, star_path: PathLike) -> Path:
     """Find the file that a STAR file names.
 
-    A relative name is looked for in the working directory, in the folder of the STAR file and in
-    the folders above it, because RELION's names are relative to the project.
+    A relative name is looked for in the working directory and in the folder of the STAR file; if
+    it is in neither, in the folders above that one, the nearest first, because RELION's names are
+    relative to the project.
 
     Raises
     ------
     BadInputError
-        No such file, or two different ones: the name would then mean what nobody can know.
+        No such file, or two different ones in the working directory and beside the STAR file: the
+        name would then mean what nobody can know.
     """
     star_path = Path(star_path)
     path = Path(name)
@@ -29,7 +31,8 @@ def resolve_path(name: str, star_path: PathLike) -> Path:
     found = [folder / path for folder in folders if (folder / path).exists()]
     if not found:
         raise _not_found(name, star_path, folders)
-    different = [other for other in found if not other.samefile(found[0])]
+    close = [folder / path for folder in folders[:2] if (folder / path).exists()]
+    different = [other for other in close if not other.samefile(found[0])]
     if different:
         raise BadInputError(
             star_path, f"the file name {name}", found=f"ambiguous: {found[0].absolute()} and {different[0]}",

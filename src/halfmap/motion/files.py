@@ -25,6 +25,8 @@ class MovieFiles:
     stem: Path
     """Path of the outputs without their endings."""
     settings: MovieSettings
+    dose_total_e_per_A2: float | None = None
+    """Exposure of the whole movie, for grouping the camera frames of EER files."""
 
 
 def process_movie(files: MovieFiles, *, device: str, float16: bool) -> dict[str, Any]:
@@ -40,6 +42,7 @@ def process_movie(files: MovieFiles, *, device: str, float16: bool) -> dict[str,
     movie = open_movie(
         files.movie,
         dose_per_frame=files.settings.dose_per_frame_e_per_A2,
+        dose_total=files.dose_total_e_per_A2,
         pixel_size_A=files.settings.pixel_size_A,
     )
     settings = replace(

@@ -14,6 +14,13 @@ class MotionOptions(OpticsOptions):
     gain: Path | None = option(None, help="Gain reference that frames are multiplied with (MRC, TIFF or .gain).")
     binning: float = option(1.0, help="Bin by Fourier cropping, 2 for super-resolution movies.", ge=1.0, le=8.0)
     dose_weighting: bool = option(True, help="Weight frequencies by the damage they have taken.")
+    dose_total_e_per_A2: float | None = option(
+        None,
+        help="Exposure of the whole movie, to group the camera frames of EER files into --dose-per-frame; "
+        "from the file if not given.",
+        gt=0.0,
+        le=10000.0,
+    )
     pre_exposure_e_per_A2: float = option(
         0.0, help="Exposure before the first frame.", advanced=True, ge=0.0, le=1000.0
     )

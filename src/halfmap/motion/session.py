@@ -40,7 +40,7 @@ def movie_files(movies: ImageSet, stems: Sequence[Path], options: MotionOptions,
             max_shift_A=options.max_shift_A,
             seed=seed,
         )
-        tasks.append(MovieFiles(Path(name), options.gain or stated, stems[i], settings))
+        tasks.append(MovieFiles(Path(name), options.gain or stated, stems[i], settings, options.dose_total_e_per_A2))
     return tasks
 
 

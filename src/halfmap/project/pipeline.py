@@ -166,6 +166,8 @@ class Session:
     def _set_aside(self, folder: Path, reason: str) -> None:
         """Move jobs of an earlier plan away: this one, and the later ones that depend on it."""
         self.screen.say(reason)
+        for name in (*RESULTS, "report.html", SUMMARY_FILE):
+            (self.run.out / name).unlink(missing_ok=True)  # They are of the earlier plan.
         later = [path for path in sorted(self.run.out.glob("[0-9][0-9]_*")) if path.name >= folder.name]
         place = self.run.out / "superseded"
         attempt = 1 + sum(1 for _ in place.glob("*")) if place.is_dir() else 1

@@ -189,6 +189,8 @@ class Refinement:
                 )  # fmt: skip
         volumes = [result.sums.volume() for result in results]
         curve = masked_fsc(volumes[0], volumes[1], self.mask)
+        # Beyond what was inserted only the mask's edge correlates.
+        curve[insert_radius + 1 :] = 0.0
         self._note(halves, results, curve, progress, time.process_time() - started)
         return results
 

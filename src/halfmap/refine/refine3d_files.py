@@ -27,6 +27,8 @@ from halfmap.refine.options import RefineOptions
 from halfmap.refine.refine3d import Refined, Refinement
 from halfmap.refine.session import Session
 from halfmap.typing import Array, PathLike
+from halfmap.validation.noise_control import judge_orientations
+from halfmap.validation.orientations import orientation_cover
 
 MOST_FAULTS_FRAC = 0.05
 """Share of particles that may be unreadable before the job fails."""
@@ -85,6 +87,9 @@ def refine_particles(
         )  # fmt: skip
     reference = read_volume(options.reference)
     refined = Refinement(observations, images["half_set"], reference, mask, options, session).run()
+    cover = orientation_cover(refined.poses.rot_img_from_map[:, 0], options.symmetry)
+    for verdict in judge_orientations(cover):
+        session.warn(verdict.message)
     particles = with_poses(images, refined)
     write_image_set(folder / "particles.star", particles)
     _write_maps(folder, refined, grid)
@@ -96,6 +101,8 @@ def refine_particles(
         "resolution_A": refined.resolution_A,
         "iterations": len(refined.iterations),
         "unusable_particles": n_bad,
+        "orientation_scf": round(cover.scf_star, 3),
+        "unseen_frac": round(cover.unsampled_frac, 4),
     }
 
 

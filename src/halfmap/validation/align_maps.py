@@ -105,9 +105,7 @@ def align_maps(
     return MapAlignment(best[1], best[2], best[3], best[0], other)
 
 
-def aligned_map(
-    volume: Float[Tensor, "n n n"], alignment: MapAlignment, pixel_size_A: float
-) -> Float[Tensor, "n n n"]:
+def aligned_map(volume: Float[Tensor, "n n n"], alignment: MapAlignment, pixel_size_A: float) -> Float[Tensor, "n n n"]:
     """The map in the frame of the reference, by quintic splines."""
     own = mirror_map(volume) if alignment.mirrored else volume
     matrix = alignment.rot_map_from_ref[::-1, ::-1]

@@ -66,15 +66,22 @@ def judge(
                 f"{directional.area_ratio:.2f}, below {MIN_AREA_RATIO}): the map is smeared along some direction.",
             )
         )
-    if orientations is not None and orientations.scf_star < SIDE_VIEWS_SCF - 0.01:
-        verdicts.append(
-            Verdict(
-                "preferred-orientation",
-                f"Views are unevenly spread (SCF* {orientations.scf_star:.2f}, below {SIDE_VIEWS_SCF:.2f}; "
-                f"{orientations.unsampled_frac:.0%} of Fourier space unseen).",
-            )
-        )
+    if orientations is not None:
+        verdicts += judge_orientations(orientations)
     return verdicts
+
+
+def judge_orientations(orientations: OrientationCover) -> list[Verdict]:
+    """Whether the views leave parts of Fourier space without data."""
+    if orientations.scf_star >= SIDE_VIEWS_SCF - 0.01:
+        return []
+    return [
+        Verdict(
+            "preferred-orientation",
+            f"Views are unevenly spread (SCF* {orientations.scf_star:.2f}, below {SIDE_VIEWS_SCF:.2f}; "
+            f"{orientations.unsampled_frac:.0%} of Fourier space unseen).",
+        )
+    ]
 
 
 def is_noise(verdicts: list[Verdict]) -> bool:

@@ -58,6 +58,8 @@ def orientation_section(page: Report, folder: Path, figures: dict[str, Any]) -> 
 
     particles = read_image_set(folder / "particles.star", "particles")
     page.section("Orientations", f"Views of {len(particles)} particles.")
+    names = {"orientation_scf": "sampling (SCF*: 1 even, below 0.81 side views missing)", "unseen_frac": "unseen"}
+    page.facts({label: figures[name] for name, label in names.items() if name in figures})
     page.figure(
         orientation_plot(particles["rot_rad"], particles["tilt_rad"]),
         "Directions from which the particles are seen, before symmetry is applied.",
