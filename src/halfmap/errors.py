@@ -59,9 +59,7 @@ class BadInputError(HalfmapError):
         return (_rebuild_bad_input, (self.file, self.field, self.found, self.expected, self.remedy, self.code))
 
 
-def _rebuild_bad_input(
-    file: str, field: str, found: object, expected: str, remedy: str, code: str
-) -> BadInputError:
+def _rebuild_bad_input(file: str, field: str, found: object, expected: str, remedy: str, code: str) -> BadInputError:
     return BadInputError(file, field, found=found, expected=expected, remedy=remedy, code=code)
 
 

@@ -102,9 +102,7 @@ def concatenate(tables: Sequence[Table]) -> Table:
     first = tables[0]
     for table in tables[1:]:
         if set(table.columns) != set(first.columns) or set(table.foreign) != set(first.foreign):
-            differing = sorted(
-                (set(table.columns) ^ set(first.columns)) | (set(table.foreign) ^ set(first.foreign))
-            )
+            differing = sorted((set(table.columns) ^ set(first.columns)) | (set(table.foreign) ^ set(first.foreign)))
             raise HalfmapError(f"tables cannot be joined: only some have the columns {differing}")
     return Table(
         {name: np.concatenate([t.columns[name] for t in tables]) for name in first.columns},

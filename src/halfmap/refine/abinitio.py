@@ -38,8 +38,9 @@ from halfmap.refine.rings_sampling import insert_rings, rings_of_volume
 from halfmap.typing import Array, FloatArray
 
 MASK_EDGE_PX = 3.0
-SPACING_PER_RESOLUTION = 1.4
-"""Views are at most this times resolution / radius apart."""
+WIDEST_SPACING, GOOD_SPACING = 1.4, 0.7
+"""Views are at most the first times resolution / radius apart, and the second where that is not too many."""
+MANY_VIEWS = 400
 FEWEST_PARTICLES = 50
 START_SLICES = 40
 """Slices of a random start, symmetry mates counted: few, so that starts differ."""
@@ -192,9 +193,16 @@ class AbInitio:
     def _views(self, step: Step, seed: int) -> RotationGrid:
         """Views of the asymmetric unit, as close as the resolution asks for, turned at random."""
         resolution_A = self.observations.grid.length_A / step.radius_px
-        spacing_rad = SPACING_PER_RESOLUTION * resolution_A / (self.observations.diameter_A / 2)
+        unit_rad = resolution_A / (self.observations.diameter_A / 2)
         order = 1
-        while healpix_spacing_rad(order) > spacing_rad or 12 * 4**order < FEWEST_VIEWS * len(self.operators):
+        while (
+            healpix_spacing_rad(order) > WIDEST_SPACING * unit_rad
+            or 12 * 4**order < FEWEST_VIEWS * len(self.operators)
+            or (
+                healpix_spacing_rad(order) > GOOD_SPACING * unit_rad
+                and 12 * 4 ** (order + 1) <= MANY_VIEWS * len(self.operators)
+            )
+        ):
             order += 1
         return grid(order, self.symmetry, seed=seed)
 
