@@ -55,9 +55,9 @@ def reconstruct_particles(
 
     Notes
     -----
-    All particles are written; those beyond ``options.particles`` are not looked at and get no pose.
+    All particles are written; those beyond ``options.max_particles`` are not looked at and get no pose.
     """
-    used = np.sort(np.random.default_rng([session.seed, 0]).permutation(len(images))[: options.particles])
+    used = np.sort(np.random.default_rng([session.seed, 0]).permutation(len(images))[: options.max_particles])
     if len(used) < len(images):
         session.log(f"{len(used)} of {len(images)} particles are taken to find the map; the others get no pose")
     some = images.select(used)

@@ -278,7 +278,7 @@ def stages(first_shell: int, last_shell: int) -> list[int]:
     """Shells of a climb in stages: from the first to the last by factors, both included.
 
     >>> stages(10, 30)
-    [10, 15, 22, 30]
+    [10, 14, 20, 30]
     """
     n = max(1, math.ceil(math.log(max(last_shell / first_shell, 1.0)) / math.log(LEVEL_FACTOR) - 1e-9))
     shells = [math.floor(first_shell * (last_shell / first_shell) ** (i / n)) for i in range(n)]
