@@ -19,4 +19,4 @@ class AbInitioOptions(SymmetryOptions):
     )
     starts: int = option(4, help="Independent random starts; the likeliest goes on.", ge=1, le=100)
     iterations: int = option(60, help="Steps of the start that is chosen in the end.", ge=8, advanced=True)
-    particles: int = option(2000, help="Most particles used to find the map.", ge=50, advanced=True)
+    max_particles: int = option(2000, help="Most particles used to find the map.", ge=50, advanced=True)
