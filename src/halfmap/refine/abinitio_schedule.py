@@ -15,7 +15,7 @@ COMPARED_STEPS = 5
 """Random starts are compared by their mean log-likelihood over the last steps of the trial."""
 TRIAL_IMAGES = 150
 """Particles of one step while random starts compete; later steps take up to all."""
-DRAWN_FRAC = 0.75
+DRAWN_FRAC = 0.5
 """Share of the later steps that draw poses; the last ones take the whole posterior."""
 
 

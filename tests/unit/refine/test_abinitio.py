@@ -133,7 +133,7 @@ def test_killed_and_continued_is_the_same_as_undisturbed(cage, session, tmp_path
 
 def test_particles_beyond_the_limit_pass_through_without_pose(cage, session, tmp_path):
     images, star = in_a_folder(cage[1], tmp_path)
-    options = QUICK.model_copy(update={"particles": 100, "starts": 1})
+    options = QUICK.model_copy(update={"max_particles": 100, "starts": 1})
     figures = reconstruct_particles(images, star, options, tmp_path, "cpu", session())
     written = read_image_set(tmp_path / "particles.star", "particles")
     assert (figures["items_in"], figures["items_out"], figures["used_particles"]) == (150, 150, 100)
