@@ -3,8 +3,10 @@
 The search by rings gives every particle its posterior over all views, shifts and in-plane angles;
 the sums over the particles of each view, corrected for the CTF, are inserted into the map as one
 slice. Several random starts at low resolution, on small random batches, compete by their
-likelihood; the best goes on to finer resolution with all particles. A point group is imposed from
-the start: views are searched in its asymmetric unit, slices inserted at all equivalent poses. The
+likelihood; the best goes on to finer resolution with all particles. Where a point group is imposed,
+views are searched in its asymmetric unit and slices inserted at all equivalent poses. A group that
+is imposed from the start can hold a map at the average of both hands; every other start therefore
+begins without symmetry, and is brought onto the axes of the group later on (``symmetry_axes``). The
 hand of a map cannot be told from projections and stays undetermined.
 """
 
@@ -35,6 +37,7 @@ from halfmap.refine.ring_noise import noise_from_images, noise_from_residuals, r
 from halfmap.refine.rings import RingGrid, RingTransform, ring_grid
 from halfmap.refine.rings_average import RingSums, averages
 from halfmap.refine.rings_sampling import insert_rings, rings_of_volume
+from halfmap.refine.symmetry_axes import find_axes, symmetrised_map
 from halfmap.typing import Array, FloatArray
 
 MASK_EDGE_PX = 3.0
@@ -55,7 +58,9 @@ class Hypothesis:
     Attributes
     ----------
     seed
-        Of its random start.
+        Number of its random start.
+    symmetry
+        Point group that is imposed at present.
     steps_done
         Steps done.
     volume
@@ -73,6 +78,7 @@ class Hypothesis:
     """
 
     seed: int
+    symmetry: str
     steps_done: int
     volume: Tensor
     sigma2: FloatArray
@@ -105,7 +111,6 @@ class AbInitio:
         self.observations, self.half_set, self.options, self.seed = observations, half_set, options, seed
         self.threads = threads
         self.symmetry = canonical_name(options.symmetry)
-        self.operators = point_group(self.symmetry).to(observations.device)
         self.rows = np.flatnonzero(observations.usable)
         if len(self.rows) < FEWEST_PARTICLES:
             raise HalfmapError(
@@ -124,7 +129,9 @@ class AbInitio:
         """A map from a few particles at random poses: a blob with random detail."""
         step = self.steps[0]
         generator = np.random.default_rng([self.seed, 1, number])
-        count = max(2, START_SLICES // len(self.operators))
+        symmetry = self.symmetry if number % 2 == 0 else "C1"
+        operators = self._operators(symmetry)
+        count = max(2, START_SLICES // len(operators))
         rows = np.sort(generator.permutation(self.rows)[:count])
         sigma2 = noise_from_images(self.observations, rows, step.radius_px)
         lattice = self.observations.lattice.within(step.radius_px)
@@ -137,18 +144,20 @@ class AbInitio:
             noise = noise[batch.group][:, lattice.shell.long()]
             sums.insert(
                 lattice, batch.ft * batch.ctf / noise, batch.ctf.square() / noise, poses[begin : begin + BATCH],
-                self.operators,
+                operators,
             )  # fmt: skip
         volume = sums.volume(torch.ones(step.radius_px + 1)) * self.mask
         n = len(self.observations)
         return Hypothesis(
-            number, 0, volume, sigma2, Assignment.blank(n), np.tile(np.eye(3), (n, 1, 1)),
+            number, symmetry, 0, volume, sigma2, Assignment.blank(n), np.tile(np.eye(3), (n, 1, 1)),
             np.zeros(step.radius_px + 1), -math.inf,
         )  # fmt: skip
 
     def advance(self, hypothesis: Hypothesis) -> Hypothesis:
         """Make the next step of one hypothesis."""
         step = self.steps[hypothesis.steps_done]
+        if step.symmetric and hypothesis.symmetry != self.symmetry:
+            hypothesis = self._on_axes(hypothesis, step)
         # The last steps of the trial meet the same particles and views in all starts: their likelihoods compare.
         number = 0 if step.compared else 1 + hypothesis.seed
         generator = np.random.default_rng([self.seed, 2, hypothesis.steps_done, number])
@@ -156,7 +165,7 @@ class AbInitio:
         transform = self._transform(step.radius_px)
         rings = transform.grid
         sigma2 = reaching(self.observations, hypothesis.sigma2, rows, step.radius_px, rings.n_rings)
-        views = self._views(step, int(generator.integers(1 << 31)))
+        views = self._views(step, hypothesis.symmetry, int(generator.integers(1 << 31)))
         directions = views.directions().to(self.observations.device)
         polar = rings_of_volume(
             rings, prepare_volume(hypothesis.volume, float(rings.n_rings)), directions, PADDING, threads=self.threads
@@ -170,18 +179,39 @@ class AbInitio:
         poses = hypothesis.rot_img_from_map.copy()
         turned = in_plane(assignment.psi_rad[rows]) @ views.directions()[assignment.class_index[rows]]
         poses[rows] = turned.numpy()
-        halves = [self._inserted(rings, sums, directions, step) for sums in found.halves]
+        operators = self._operators(hypothesis.symmetry)
+        halves = [self._inserted(rings, sums, symmetrise_poses(directions, operators), step) for sums in found.halves]
         correlation, ssnr = self._signal(halves, step.radius_px)
         volume = halves[0].plus(halves[1]).volume(ssnr)
         return replace(
             hypothesis,
             steps_done=hypothesis.steps_done + 1,
-            volume=self._constrained(volume, assignment, poses),
+            volume=self._constrained(volume, operators, assignment, poses),
             sigma2=noise_from_residuals(self.observations, sigma2, found, step.radius_px, share=0.5),
             assignment=assignment,
             rot_img_from_map=poses,
             correlation=correlation,
             log_likelihood=float(assignment.log_likelihood[rows].mean()),
+        )
+
+    def _operators(self, symmetry: str) -> Float[Tensor, "operators 3 3"]:
+        return point_group(symmetry).to(self.observations.device)
+
+    def _on_axes(self, hypothesis: Hypothesis, step: Step) -> Hypothesis:
+        """The map in the frame where it is most nearly symmetric, symmetrised; the poses follow."""
+        pixel_size_A = self.observations.grid.pixel_size_A
+        resolution_A = self.observations.grid.length_A / step.radius_px
+        axes = find_axes(hypothesis.volume, self.symmetry, pixel_size_A, resolution_A=resolution_A)
+        volume = symmetrised_map(hypothesis.volume, axes, self.symmetry, pixel_size_A)
+        assignment = hypothesis.assignment.copied()
+        seen = assignment.class_index >= 0
+        assignment.shift_A[seen] -= (hypothesis.rot_img_from_map[seen] @ axes.shift_A)[:, :2]
+        return replace(
+            hypothesis,
+            symmetry=self.symmetry,
+            volume=volume * self.mask,
+            assignment=assignment,
+            rot_img_from_map=hypothesis.rot_img_from_map @ axes.rot_map_from_axes,
         )
 
     def _transform(self, radius_px: int) -> RingTransform:
@@ -190,28 +220,31 @@ class AbInitio:
         kx, ky = (k.cpu().double().numpy() for k in (lattice.kx_px, lattice.ky_px))
         return RingTransform(rings, kx, ky, self.observations.device)
 
-    def _views(self, step: Step, seed: int) -> RotationGrid:
+    def _views(self, step: Step, symmetry: str, seed: int) -> RotationGrid:
         """Views of the asymmetric unit, as close as the resolution asks for, turned at random."""
         resolution_A = self.observations.grid.length_A / step.radius_px
         unit_rad = resolution_A / (self.observations.diameter_A / 2)
+        n_operators = len(self._operators(symmetry))
         order = 1
         while (
             healpix_spacing_rad(order) > WIDEST_SPACING * unit_rad
-            or 12 * 4**order < FEWEST_VIEWS * len(self.operators)
+            or 12 * 4**order < FEWEST_VIEWS * n_operators
             or (
                 healpix_spacing_rad(order) > GOOD_SPACING * unit_rad
-                and 12 * 4 ** (order + 1) <= MANY_VIEWS * len(self.operators)
+                and 12 * 4 ** (order + 1) <= MANY_VIEWS * n_operators
             )
         ):
             order += 1
-        return grid(order, self.symmetry, seed=seed)
+        return grid(order, symmetry, seed=seed)
 
     def _search(self, step: Step) -> Search:
         step_A = self.observations.grid.length_A / step.radius_px / 4
         range_A = max(step_A, min(self.options.offset_range_A, 1.5 * step_A))
         return Search(disc_of_shifts(step_A, range_A), self.options.offset_range_A / 2)
 
-    def _inserted(self, rings: RingGrid, sums: RingSums, directions: Float[Tensor, "d 3 3"], step: Step) -> Accumulator:
+    def _inserted(
+        self, rings: RingGrid, sums: RingSums, poses: Float[Tensor, "d operators 3 3"], step: Step
+    ) -> Accumulator:
         """One slice for each view that was met, at all equivalent poses."""
         met = torch.nonzero(sums.count > 1e-3)[:, 0]
         met_sums = RingSums(sums.numerator[:, met], sums.normal[met], sums.count[met])
@@ -222,7 +255,7 @@ class AbInitio:
         weight[:, step.radius_px + 1 :] = 0.0
         weights = weight[:, :, None].expand(slices.shape).contiguous()
         sums_3d = Accumulator.empty(self.observations.grid, rings.n_rings - 1, self.observations.device)
-        for pose in symmetrise_poses(directions[met], self.operators).unbind(1):
+        for pose in poses[met].unbind(1):
             insert_rings(rings, slices * weights, weights, pose, sums_3d.numerator, sums_3d.denominator, PADDING)
         return sums_3d
 
@@ -235,11 +268,15 @@ class AbInitio:
         return curve.cpu().numpy(), 2 * smooth / (1 - smooth) + 1e-2
 
     def _constrained(
-        self, volume: Float[Tensor, "n n n"], assignment: Assignment, poses: FloatArray
+        self,
+        volume: Float[Tensor, "n n n"],
+        operators: Float[Tensor, "operators 3 3"],
+        assignment: Assignment,
+        poses: FloatArray,
     ) -> Float[Tensor, "n n n"]:
         """Masked, not negative, and centred as far as the point group leaves it free."""
         positive = (volume * self.mask).clamp_min(0.0)
-        shift_px = -self._free_part(centre_of_mass_px(positive)).round().long()
+        shift_px = -free_part(centre_of_mass_px(positive), operators).round().long()
         if bool((shift_px != 0).any()):
             x, y, z = shift_px.tolist()
             positive = torch.roll(positive, (z, y, x), dims=(0, 1, 2))
@@ -248,9 +285,10 @@ class AbInitio:
             assignment.shift_A[seen] += (poses[seen] @ moved_A)[:, :2]
         return positive * self.mask
 
-    def _free_part(self, vector: Float[Tensor, 3]) -> Float[Tensor, 3]:
-        """What all operators of the point group leave in place of a vector."""
-        return self.operators.to(vector).mean(dim=0) @ vector
+
+def free_part(vector: Float[Tensor, " 3"], operators: Float[Tensor, "operators 3 3"]) -> Float[Tensor, " 3"]:
+    """What all operators of a point group leave in place of a vector."""
+    return operators.to(vector).mean(dim=0) @ vector
 
 
 def centre_of_mass_px(volume: Float[Tensor, "n n n"]) -> Float[Tensor, 3]:

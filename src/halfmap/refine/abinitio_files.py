@@ -173,6 +173,7 @@ class _Search:
 def _arrays_of(hypothesis: Hypothesis, prefix: str) -> dict[str, Array]:
     own = {
         "scalars": np.array([hypothesis.seed, hypothesis.steps_done, hypothesis.log_likelihood]),
+        "symmetry": np.array(hypothesis.symmetry),
         "volume": hypothesis.volume.cpu().numpy(),
         "sigma2": hypothesis.sigma2,
         "rot_img_from_map": hypothesis.rot_img_from_map,
@@ -187,6 +188,7 @@ def _hypothesis_of(arrays: dict[str, Array], prefix: str, device: torch.device) 
     names = ("class_index", "psi_rad", "shift_A", "max_posterior", "log_likelihood")
     return Hypothesis(
         int(seed),
+        str(arrays[prefix + "symmetry"]),
         int(steps_done),
         torch.as_tensor(arrays[prefix + "volume"], device=device),
         arrays[prefix + "sigma2"],

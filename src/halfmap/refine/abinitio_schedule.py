@@ -13,6 +13,8 @@ TRIAL_RESOLUTION_A = 20.0
 """Resolution at which the random starts are compared, unless the last one is coarser."""
 COMPARED_STEPS = 5
 """Random starts are compared by their mean log-likelihood over the last steps of the trial."""
+SYMMETRIC_STEPS = 12
+"""Last steps of the trial in which the point group is imposed on all random starts."""
 TRIAL_IMAGES = 150
 """Particles of one step while random starts compete; later steps take up to all."""
 DRAWN_FRAC = 0.5
@@ -29,6 +31,8 @@ class Step:
     """Whether random starts still compete."""
     compared: bool
     """Whether their likelihoods at this step decide."""
+    symmetric: bool
+    """Whether the point group is imposed on all starts."""
     drawn: bool
     """Whether each particle goes into the map at one pose drawn from its posterior, not at all of them."""
 
@@ -48,10 +52,11 @@ def schedule(options: AbInitioOptions, n_images: int, length_A: float, nyquist_p
         risen = min(1.0, max(0.0, 3 * number / (n_trial - 1) - 1))
         reached = radius(coarse * (middle / coarse) ** risen)
         compared = number >= n_trial - COMPARED_STEPS
-        steps.append(Step(min(n_images, TRIAL_IMAGES), reached, True, compared, True))
+        symmetric = number >= n_trial - SYMMETRIC_STEPS
+        steps.append(Step(min(n_images, TRIAL_IMAGES), reached, True, compared, symmetric, True))
     n_rest = options.iterations - n_trial
     for number in range(1, n_rest + 1):
         reached = radius(middle * (fine / middle) ** min(1.0, 1.4 * number / n_rest))
         grown = min(n_images, round(TRIAL_IMAGES * max(1.0, n_images / TRIAL_IMAGES) ** (number / n_rest)))
-        steps.append(Step(grown, reached, False, False, number <= DRAWN_FRAC * n_rest))
+        steps.append(Step(grown, reached, False, False, True, number <= DRAWN_FRAC * n_rest))
     return steps
