@@ -28,12 +28,8 @@ def _within(volume: Float[Tensor, "z y x"], mask: Float[Tensor, "z y x"]) -> Flo
 
 
 def trusted(curve: Float[Tensor, " shells"]) -> Float[Tensor, " shells"]:
-    """The curve where it is above noise: zero from its first fall below a small value on.
-
-    A single low shell is not its end: the structure factor of a hollow particle has zeros of its own.
-    """
-    low = curve[1:] < LAST_TRUSTED_FSC
-    below = torch.nonzero(low & torch.cat([low[1:], low[-1:]]))[:, 0]
+    """The curve where it is above noise: zero from its first fall below a small value on."""
+    below = torch.nonzero(curve[1:] < LAST_TRUSTED_FSC)[:, 0]
     result = curve.clamp(0.0, MAX_FSC).clone()
     if len(below):
         result[int(below[0]) + 1 :] = 0.0
