@@ -1,6 +1,9 @@
 """The house rules that a linter does not know: sizes, light imports, tests that can fail."""
 
 import ast
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -65,6 +68,18 @@ LIGHT = [p for p in SOURCES if p.parts[len(REPOSITORY.parts) + 2] in MACHINERY o
 @pytest.mark.parametrize("path", LIGHT, ids=name_of)
 def test_machinery_and_options_import_nothing_heavy(path):
     assert not imported_at_import_time(ast.parse(path.read_text())) & HEAVY
+
+
+def core_packages() -> set[str]:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    return {re.split(r"[^\w-]", requirement)[0] for requirement in project["dependencies"]}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_a_core_install_can_import_every_module(path):
+    """What belongs to an extra, or to the developers, may be imported inside functions only."""
+    foreign = imported_at_import_time(ast.parse(path.read_text())) - set(sys.stdlib_module_names) - {"halfmap"}
+    assert foreign <= core_packages()
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "src/halfmap/steps").glob("*.py")), ids=name_of)
