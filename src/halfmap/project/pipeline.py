@@ -32,6 +32,9 @@ RESULTS: Final = ("map.mrc", "half1.mrc", "half2.mrc", "mask.mrc", "particles.st
 PARTICLES_PER_CLASS: Final = 100
 CLASSES: Final = (8, 50)
 
+NEVER_FINER_A: Final = 20.0
+"""Refinement by itself takes no more of its starting map than this."""
+
 CommandOf = Callable[[Step, Sequence[str], Options, RunOptions], tuple[str, ...]]
 
 
@@ -141,6 +144,9 @@ class Session:
         self.available |= kinds
         if self.plan.session.diameter_A is None and record.figures.get("diameter_A"):
             self.derived["diameter_A"] = float(record.figures["diameter_A"])
+        # Low-passed any further, a start would show refinement nothing by which to tell views apart.
+        if (record.figures.get("told_apart_A") or NEVER_FINER_A) < NEVER_FINER_A:
+            self.derived["initial_resolution_A"] = float(record.figures["told_apart_A"])
 
     def _say_choices(self, step: Step) -> None:
         """Decide what a person would have to, and say it with the reason."""
@@ -155,6 +161,13 @@ class Session:
             found = self.derived.get("diameter_A")
             text = f"{found:.0f} Å, as estimated before" if found else "not given, it is left to the step"
             self.screen.say(f"{step.name}: particle diameter {text}")
+        if (
+            "initial_resolution_A" in fields
+            and "initial_resolution_A" in self.derived
+            and "initial_resolution_A" not in own
+        ):
+            first_A = self.derived["initial_resolution_A"]
+            self.screen.say(f"{step.name}: starts at {first_A:g} Å, where the first map begins to tell views apart")
         if "symmetry" in fields and "symmetry" not in own:
             self.screen.say(f"{step.name}: symmetry {self.plan.session.symmetry}")
 

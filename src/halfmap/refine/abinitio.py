@@ -13,6 +13,7 @@ hand of a map cannot be told from projections and stays undetermined.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,11 +30,10 @@ from halfmap.geometry.so3 import RotationGrid, grid
 from halfmap.geometry.sphere import healpix_spacing_rad
 from halfmap.geometry.symmetry import canonical_name, point_group, symmetrise_poses
 from halfmap.refine.abinitio_options import AbInitioOptions
-from halfmap.refine.abinitio_schedule import Step, schedule
+from halfmap.refine.abinitio_schedule import Round, Step
 from halfmap.refine.class2d_em import Assignment, Classifier, DrawnPoses, Search, disc_of_shifts, information
-from halfmap.refine.observations import BATCH, Observations
+from halfmap.refine.observations import BATCH, ParticleSource
 from halfmap.refine.reconstruct import PADDING, Accumulator
-from halfmap.refine.ring_noise import noise_from_images, noise_from_residuals, reaching
 from halfmap.refine.rings import RingGrid, RingTransform, ring_grid
 from halfmap.refine.rings_average import RingSums, averages
 from halfmap.refine.rings_sampling import insert_rings, rings_of_volume
@@ -49,6 +49,8 @@ START_SLICES = 40
 """Slices of a random start, symmetry mates counted: few, so that starts differ."""
 FEWEST_VIEWS = 6
 """Views in the asymmetric unit at least."""
+COMPARED_PARTICLES = 300
+"""Particles of which the likelihoods of a map and of its spherical average are compared."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,6 @@ class Hypothesis:
         Steps done.
     volume
         The map, filtered, masked and not negative: the reference of the next step.
-    sigma2
-        Noise power of each optics group at each shell.
     assignment
         View (index into the directions of the last step), in-plane angle and shift of each particle.
     rot_img_from_map
@@ -75,17 +75,19 @@ class Hypothesis:
         Fourier shell correlation of the half-maps of the last step.
     log_likelihood
         Mean over the particles of the last step.
+    carried
+        Sums of the last step, of both half-sets.
     """
 
     seed: int
     symmetry: str
     steps_done: int
     volume: Tensor
-    sigma2: FloatArray
     assignment: Assignment
     rot_img_from_map: FloatArray
     correlation: FloatArray
     log_likelihood: float
+    carried: tuple[Accumulator, Accumulator] | None = None
 
 
 class AbInitio:
@@ -99,6 +101,8 @@ class AbInitio:
         1 or 2 for each particle.
     options
         How to search.
+    rounds
+        What to do.
     seed
         Of everything random.
     threads
@@ -106,10 +110,18 @@ class AbInitio:
     """
 
     def __init__(
-        self, observations: Observations, half_set: Array, options: AbInitioOptions, seed: int, *, threads: int = 1
+        self,
+        observations: ParticleSource,
+        half_set: Array,
+        options: AbInitioOptions,
+        rounds: Sequence[Round],
+        seed: int,
+        *,
+        threads: int = 1,
     ) -> None:
         self.observations, self.half_set, self.options, self.seed = observations, half_set, options, seed
         self.threads = threads
+        self.steps = [step for part in rounds for step in part.steps]
         self.symmetry = canonical_name(options.symmetry)
         self.rows = np.flatnonzero(observations.usable)
         if len(self.rows) < FEWEST_PARTICLES:
@@ -123,17 +135,16 @@ class AbInitio:
         self.object_radius_frac = min(0.5, radius_px / box.box_px)
         beyond = (real_space_radius_px((box.box_px,) * 3, observations.device) - radius_px + edge_px) / edge_px
         self.mask = (0.5 + 0.5 * torch.cos(math.pi * beyond.clamp(0.0, 1.0))).float()
-        self.steps = schedule(options, len(self.rows), box.length_A, box.nyquist_px)
 
     def start(self, number: int) -> Hypothesis:
         """A map from a few particles at random poses: a blob with random detail."""
         step = self.steps[0]
         generator = np.random.default_rng([self.seed, 1, number])
-        symmetry = self.symmetry if number % 2 == 0 else "C1"
+        symmetry = self.symmetry if number % 2 == 0 or step.symmetric else "C1"
         operators = self._operators(symmetry)
         count = max(2, START_SLICES // len(operators))
         rows = np.sort(generator.permutation(self.rows)[:count])
-        sigma2 = noise_from_images(self.observations, rows, step.radius_px)
+        sigma2 = self.observations.background_sigma2
         lattice = self.observations.lattice.within(step.radius_px)
         torch_generator = torch.Generator().manual_seed(int(generator.integers(1 << 62)))
         poses = random_rotations(len(rows), torch_generator).to(self.observations.device)
@@ -149,7 +160,7 @@ class AbInitio:
         volume = sums.volume(torch.ones(step.radius_px + 1)) * self.mask
         n = len(self.observations)
         return Hypothesis(
-            number, symmetry, 0, volume, sigma2, Assignment.blank(n), np.tile(np.eye(3), (n, 1, 1)),
+            number, symmetry, 0, volume, Assignment.blank(n), np.tile(np.eye(3), (n, 1, 1)),
             np.zeros(step.radius_px + 1), -math.inf,
         )  # fmt: skip
 
@@ -158,40 +169,75 @@ class AbInitio:
         step = self.steps[hypothesis.steps_done]
         if step.symmetric and hypothesis.symmetry != self.symmetry:
             hypothesis = self._on_axes(hypothesis, step)
-        # The last steps of the trial meet the same particles and views in all starts: their likelihoods compare.
+        # The last steps of a round meet the same particles and views in all starts: their likelihoods compare.
         number = 0 if step.compared else 1 + hypothesis.seed
         generator = np.random.default_rng([self.seed, 2, hypothesis.steps_done, number])
         rows = np.sort(generator.permutation(self.rows)[: step.n_images])
-        transform = self._transform(step.radius_px)
-        rings = transform.grid
-        sigma2 = reaching(self.observations, hypothesis.sigma2, rows, step.radius_px, rings.n_rings)
         views = self._views(step, hypothesis.symmetry, int(generator.integers(1 << 31)))
         directions = views.directions().to(self.observations.device)
-        polar = rings_of_volume(
-            rings, prepare_volume(hypothesis.volume, float(rings.n_rings)), directions, PADDING, threads=self.threads
-        )
-        assignment = hypothesis.assignment.copied()
         drawn = DrawnPoses(self.seed, hypothesis.steps_done) if step.drawn else None
-        classifier = Classifier(
-            self.observations, step.radius_px, transform, sigma2, polar, threads=self.threads, weighting=drawn
-        )
+        classifier = self._classifier(hypothesis.volume, directions, step, drawn)
+        assignment = hypothesis.assignment.copied()
         found = classifier.expectation(rows, self.half_set, self._search(step), assignment)
         poses = hypothesis.rot_img_from_map.copy()
         turned = in_plane(assignment.psi_rad[rows]) @ views.directions()[assignment.class_index[rows]]
         poses[rows] = turned.numpy()
         operators = self._operators(hypothesis.symmetry)
-        halves = [self._inserted(rings, sums, symmetrise_poses(directions, operators), step) for sums in found.halves]
-        correlation, ssnr = self._signal(halves, step.radius_px)
-        volume = halves[0].plus(halves[1]).volume(ssnr)
+        equivalent = symmetrise_poses(directions, operators)
+        first, second = (self._inserted(classifier.grid, sums, equivalent, step) for sums in found.halves)
+        if step.carried_frac and hypothesis.carried and hypothesis.carried[0].radius_px == first.radius_px:
+            first = first.plus(hypothesis.carried[0], step.carried_frac)
+            second = second.plus(hypothesis.carried[1], step.carried_frac)
+        correlation, ssnr = self._signal([first, second], step.radius_px)
+        volume = first.plus(second).volume(ssnr)
         return replace(
             hypothesis,
             steps_done=hypothesis.steps_done + 1,
-            volume=self._constrained(volume, operators, assignment, poses),
-            sigma2=noise_from_residuals(self.observations, sigma2, found, step.radius_px, share=0.5),
+            volume=self._constrained(volume, operators, assignment, poses, positive=step.positive),
             assignment=assignment,
             rot_img_from_map=poses,
             correlation=correlation,
             log_likelihood=float(assignment.log_likelihood[rows].mean()),
+            carried=(first, second) if step.carried_frac else None,
+        )
+
+    def shape_gain(self, hypothesis: Hypothesis, resolution_A: float | None = None) -> float:
+        """Mean log-likelihood of particles against the map, less that against its spherical average.
+
+        Views are told apart by the difference alone: where it is near zero, poses are arbitrary.
+        At the resolution of the last step, if no coarser one is given.
+        """
+        step = self.steps[hypothesis.steps_done - 1]
+        if resolution_A is not None:
+            radius_px = max(5, math.floor(self.observations.grid.length_A / resolution_A))
+            step = replace(step, radius_px=min(step.radius_px, radius_px))
+        generator = np.random.default_rng([self.seed, 4])
+        rows = np.sort(generator.permutation(self.rows)[:COMPARED_PARTICLES])
+        views = self._views(step, hypothesis.symmetry, int(generator.integers(1 << 31)))
+        mean = []
+        for volume in (hypothesis.volume, spherical_average(hypothesis.volume)):
+            classifier = self._classifier(volume, views.directions().to(volume.device), step, None)
+            assignment = hypothesis.assignment.copied()
+            classifier.expectation(rows, self.half_set, self._search(step), assignment)
+            mean.append(assignment.log_likelihood[rows].mean())
+        return float(mean[0] - mean[1])
+
+    def _classifier(
+        self,
+        volume: Float[Tensor, "n n n"],
+        directions: Float[Tensor, "d 3 3"],
+        step: Step,
+        drawn: DrawnPoses | None,
+    ) -> Classifier:
+        """Particles against views of a map."""
+        transform = self._transform(step.radius_px)
+        rings = transform.grid
+        known = self.observations.background_sigma2
+        sigma2 = known[:, np.minimum(np.arange(rings.n_rings), known.shape[1] - 1)]
+        prepared = prepare_volume(volume, float(rings.n_rings))
+        polar = rings_of_volume(rings, prepared, directions, PADDING, threads=self.threads)
+        return Classifier(
+            self.observations, step.radius_px, transform, sigma2, polar, threads=self.threads, drawn=drawn
         )
 
     def _operators(self, symmetry: str) -> Float[Tensor, "operators 3 3"]:
@@ -273,22 +319,38 @@ class AbInitio:
         operators: Float[Tensor, "operators 3 3"],
         assignment: Assignment,
         poses: FloatArray,
+        *,
+        positive: bool,
     ) -> Float[Tensor, "n n n"]:
-        """Masked, not negative, and centred as far as the point group leaves it free."""
-        positive = (volume * self.mask).clamp_min(0.0)
-        shift_px = -free_part(centre_of_mass_px(positive), operators).round().long()
+        """Masked, without negative values if so asked, and centred as far as the point group leaves it free."""
+        masked = (volume * self.mask).clamp_min(0.0 if positive else -math.inf)
+        shift_px = -free_part(centre_of_mass_px(masked), operators).round().long()
         if bool((shift_px != 0).any()):
             x, y, z = shift_px.tolist()
-            positive = torch.roll(positive, (z, y, x), dims=(0, 1, 2))
+            masked = torch.roll(masked, (z, y, x), dims=(0, 1, 2))
             moved_A = shift_px.double().cpu().numpy() * self.observations.grid.pixel_size_A
             seen = assignment.class_index >= 0
             assignment.shift_A[seen] += (poses[seen] @ moved_A)[:, :2]
-        return positive * self.mask
+        return masked * self.mask
 
 
 def free_part(vector: Float[Tensor, " 3"], operators: Float[Tensor, "operators 3 3"]) -> Float[Tensor, " 3"]:
     """What all operators of a point group leave in place of a vector."""
     return operators.to(vector).mean(dim=0) @ vector
+
+
+def spherical_average(volume: Float[Tensor, "n n n"]) -> Float[Tensor, "n n n"]:
+    """Each voxel replaced by the mean over the sphere through it, linear between radii of whole pixels."""
+    radius = real_space_radius_px(tuple(volume.shape), volume.device).double()
+    inner = radius.floor().long()
+    share = (radius - inner).flatten()
+    n_bins = int(inner.max()) + 2
+    below, above = (1 - share, share)
+    flat, index = volume.double().flatten(), inner.flatten()
+    total = torch.bincount(index, flat * below, n_bins) + torch.bincount(index + 1, flat * above, n_bins)
+    weight = torch.bincount(index, below, n_bins) + torch.bincount(index + 1, above, n_bins)
+    profile = total / weight.clamp_min(1e-30)
+    return (profile[index] * below + profile[index + 1] * above).view_as(volume).to(volume.dtype)
 
 
 def centre_of_mass_px(volume: Float[Tensor, "n n n"]) -> Float[Tensor, 3]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 
 from halfmap.data.records import ImageSet, Volume
-from halfmap.fourier.crop import resample_3d
+from halfmap.fourier.crop import pad_3d, resample_3d
 from halfmap.fourier.fsc import resolution_A
 from halfmap.geometry.rotations import euler_from_matrix
 from halfmap.io.mrc import write_volume
@@ -17,14 +18,21 @@ from halfmap.io.relion import write_image_set
 from halfmap.io.star import StarBlock, write_star
 from halfmap.refine.abinitio import AbInitio, Hypothesis
 from halfmap.refine.abinitio_options import AbInitioOptions
-from halfmap.refine.class2d_em import Assignment
+from halfmap.refine.abinitio_rounds import Tournament
+from halfmap.refine.abinitio_schedule import FINE_STARTS, Round, fine_schedule, schedule
+from halfmap.refine.closeup import CloseUp
 from halfmap.refine.refine3d_files import half_sets
-from halfmap.refine.ring_session import working_observations
-from halfmap.refine.session import Session, Ticker
+from halfmap.refine.ring_session import native_box_px, working_observations
+from halfmap.refine.session import Session
 from halfmap.refine.work import single_threaded_torch
 from halfmap.typing import Array, PathLike
 
 CHECKPOINT = "abinitio"
+FIRST_RESOLUTION_A, FINE_RESOLUTION_A = 12.0, 9.0
+"""Finest resolutions where none is asked for: the second where views are not told apart at the first."""
+TRIED_RESOLUTIONS_A = (40.0, 32.0, 26.0, 21.0, 17.0, 14.0, 12.0, 10.5)
+TOLD_APART = 2.0
+"""Gain in log-likelihood over the spherical average from which on the views of a particle count as told apart."""
 CLOSE_FRAC = 0.02
 """Starts whose log-likelihoods differ by less than this share count as the same answer."""
 
@@ -61,22 +69,22 @@ def reconstruct_particles(
     if len(used) < len(images):
         session.log(f"{len(used)} of {len(images)} particles are taken to find the map; the others get no pose")
     some = images.select(used)
+    finest_A = options.resolution_A or FINE_RESOLUTION_A
     observations, native = working_observations(
-        some, star, options.diameter_A, options.resolution_A, folder, device, session
+        some, star, options.diameter_A, finest_A, 2 * options.offset_range_A, folder, device, session
     )
     half_set = np.asarray(half_sets(some, session))
     with single_threaded_torch():
-        run = AbInitio(observations, half_set, options, session.seed, threads=session.threads)
-        search = _Search(run, session)
-        best = search.outcome()
+        search = _searched(observations, half_set, options, session)
+        told_apart_A = search.told_apart_A()
+    run, best, scores, gain = search.run, search.best, search.scores, search.shape_gain
     grid = observations.grid
     curve = torch.as_tensor(best.correlation)
     finest_A = grid.length_A / run.steps[-1].radius_px
     reached_A = max(resolution_A(curve, 0.5, grid.box_px, grid.pixel_size_A), finest_A)
-    volume = resample_3d(best.volume.cpu(), native.box_px).numpy()
+    volume = resample_3d(pad_3d(best.volume.cpu(), native_box_px(grid, native)), native.box_px).numpy()
     write_volume(folder / "map.mrc", Volume(volume, native.pixel_size_A))
     write_image_set(folder / "particles.star", _with_poses(images, best, used))
-    scores = search.scores()
     write_star(folder / "starts.star", {"starts": _starts_block(scores)})
     agreeing = int((scores >= scores.max() - CLOSE_FRAC * abs(scores.max())).sum())
     session.log(f"{agreeing} of {len(scores)} random starts came to the same likelihood as the best")
@@ -93,110 +101,67 @@ def reconstruct_particles(
         "resolution_A": round(float(reached_A), 1),
         "starts": len(scores),
         "agreeing_starts": agreeing,
+        "shape_gain": round(gain, 2),
+        "told_apart_A": None if told_apart_A is None else round(told_apart_A, 1),
         "hand": "undetermined",
     }
 
 
-class _Search:
-    """All starts up to the comparison, then the best one to the end; from the newest checkpoint on."""
+@dataclass(frozen=True)
+class _Searched:
+    """The search that was done last, its best map, and what the starts reached."""
 
-    def __init__(self, run: AbInitio, session: Session) -> None:
-        self.run, self.session = run, session
-        self.n_trial = sum(step.trial for step in run.steps)
-        saved = session.load_checkpoint(CHECKPOINT)
-        self.index = 0
-        self.history = np.full((run.options.starts, self.n_trial), np.nan)
-        self.finalists: list[Hypothesis] = []
-        self.current: Hypothesis | None = None
-        if saved is not None:
-            self.index, arrays, facts = saved
-            self.history = arrays["history"]
-            device = run.observations.device
-            self.finalists = [_hypothesis_of(arrays, f"finalist{i}.", device) for i in range(facts["finalists"])]
-            self.current = _hypothesis_of(arrays, "current.", device) if facts["current"] else None
+    run: AbInitio
+    best: Hypothesis
+    scores: Array
+    shape_gain: float
 
-    def scores(self) -> Array:
-        """Log-likelihood by which the starts are compared."""
-        compared = [number for number, step in enumerate(self.run.steps) if step.compared]
-        return np.asarray(self.history[:, compared].mean(axis=1))
+    def told_apart_A(self) -> float | None:
+        """The coarsest resolution at which the map tells views apart; None if it never does."""
+        finest_A = self.run.observations.grid.length_A / self.run.steps[-1].radius_px
+        for limit_A in (*(tried_A for tried_A in TRIED_RESOLUTIONS_A if tried_A > finest_A), finest_A):
+            if self.run.shape_gain(self.best, limit_A) >= TOLD_APART:
+                return limit_A
+        return None
 
-    def outcome(self) -> Hypothesis:
-        """Make every step that is left."""
-        n_starts = self.run.options.starts
-        total = n_starts * self.n_trial + len(self.run.steps) - self.n_trial
-        with self.session.progress("abinitio", total) as bar:
-            bar.advance(self.index)
-            while len(self.finalists) < n_starts:
-                self._trial(len(self.finalists), bar)
-            if self.current is None:
-                self.current = self.finalists[int(np.argmax(self.scores()))]
-                for number, score in enumerate(self.scores()):
-                    self.session.log(f"start {number + 1}: log-likelihood {score:.2f}")
-            while self.current.steps_done < len(self.run.steps):
-                self.current = self.run.advance(self.current)
-                self._tell(self.current)
-                self._save()
-                bar.advance(1)
-        return self.current
 
-    def _trial(self, number: int, bar: Ticker) -> None:
-        hypothesis = self.run.start(number) if self.current is None else self.current
-        while hypothesis.steps_done < self.n_trial:
-            hypothesis = self.run.advance(hypothesis)
-            self.history[number, hypothesis.steps_done - 1] = hypothesis.log_likelihood
-            self.current = hypothesis
-            if hypothesis.steps_done == self.n_trial:
-                self.finalists.append(hypothesis)
-                self.current = None
-            self._save()
-            bar.advance(1)
-
-    def _tell(self, hypothesis: Hypothesis) -> None:
-        step = self.run.steps[hypothesis.steps_done - 1]
-        resolution = self.run.observations.grid.length_A / step.radius_px
-        self.session.log(
-            f"step {hypothesis.steps_done} of {len(self.run.steps)}: {step.n_images} particles to {resolution:.1f} Å, "
-            f"log-likelihood {hypothesis.log_likelihood:.2f}"
+def _searched(observations: CloseUp, half_set: Array, options: AbInitioOptions, session: Session) -> _Searched:
+    """To the resolution asked for; if none is, to a first one, and on to a finer one where the views need it."""
+    count, grid = int(observations.usable.sum()), observations.grid
+    first_A = options.resolution_A or FIRST_RESOLUTION_A
+    rounds = schedule(options, first_A, count, grid.length_A, grid.nyquist_px)
+    found = _outcome(observations, half_set, options, rounds, (CHECKPOINT, options.starts), session)
+    finer = options.resolution_A is None and found.shape_gain < TOLD_APART
+    if finer:
+        session.log(
+            f"down to {first_A:g} Å particles fit the map no better than its average over all directions (a gain of "
+            f"{found.shape_gain:.2f} in log-likelihood): the search starts anew at {FINE_RESOLUTION_A:g} Å"
         )
-
-    def _save(self) -> None:
-        self.index += 1
-        arrays: dict[str, Array] = {"history": self.history}
-        for i, finalist in enumerate(self.finalists):
-            arrays |= _arrays_of(finalist, f"finalist{i}.")
-        if self.current is not None:
-            arrays |= _arrays_of(self.current, "current.")
-        facts = {"finalists": len(self.finalists), "current": self.current is not None}
-        self.session.save_checkpoint(CHECKPOINT, self.index, arrays, facts)
-
-
-def _arrays_of(hypothesis: Hypothesis, prefix: str) -> dict[str, Array]:
-    own = {
-        "scalars": np.array([hypothesis.seed, hypothesis.steps_done, hypothesis.log_likelihood]),
-        "symmetry": np.array(hypothesis.symmetry),
-        "volume": hypothesis.volume.cpu().numpy(),
-        "sigma2": hypothesis.sigma2,
-        "rot_img_from_map": hypothesis.rot_img_from_map,
-        "correlation": hypothesis.correlation,
-    }
-    own |= {f"assignment.{name}": values for name, values in vars(hypothesis.assignment).items()}
-    return {prefix + name: values for name, values in own.items()}
+        rounds = fine_schedule(FINE_RESOLUTION_A, count, grid.length_A, grid.nyquist_px)
+        starts = (f"{CHECKPOINT}-fine", FINE_STARTS * options.starts)
+        found = _outcome(observations, half_set, options, rounds, starts, session)
+    if found.shape_gain < TOLD_APART:
+        session.warn(
+            f"particles fit the map hardly better than its average over all directions (a gain of "
+            f"{found.shape_gain:.2f} in log-likelihood): their views are not told apart, do not trust this map"
+        )
+    return found
 
 
-def _hypothesis_of(arrays: dict[str, Array], prefix: str, device: torch.device) -> Hypothesis:
-    seed, steps_done, log_likelihood = arrays[prefix + "scalars"].tolist()
-    names = ("class_index", "psi_rad", "shift_A", "max_posterior", "log_likelihood")
-    return Hypothesis(
-        int(seed),
-        str(arrays[prefix + "symmetry"]),
-        int(steps_done),
-        torch.as_tensor(arrays[prefix + "volume"], device=device),
-        arrays[prefix + "sigma2"],
-        Assignment(*(arrays[f"{prefix}assignment.{name}"] for name in names)),
-        arrays[prefix + "rot_img_from_map"],
-        arrays[prefix + "correlation"],
-        log_likelihood,
-    )
+def _outcome(
+    observations: CloseUp,
+    half_set: Array,
+    options: AbInitioOptions,
+    rounds: list[Round],
+    starts: tuple[str, int],
+    session: Session,
+) -> _Searched:
+    run = AbInitio(observations, half_set, options, rounds, session.seed, threads=session.threads)
+    tournament = Tournament(run, rounds, *starts, session)
+    best = tournament.outcome()
+    gain = run.shape_gain(best)
+    session.log(f"particles fit the map better than its average over all directions by {gain:.2f} in log-likelihood")
+    return _Searched(run, best, tournament.scores(), gain)
 
 
 def _with_poses(particles: ImageSet, best: Hypothesis, used: Array) -> ImageSet:

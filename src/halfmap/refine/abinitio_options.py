@@ -12,7 +12,10 @@ class AbInitioOptions(SymmetryOptions):
     diameter_A: float | None = option(
         None, help="Diameter of the particle; three quarters of the box if not given.", gt=0
     )
-    resolution_A: float = option(12.0, help="Finest resolution used.", gt=0)
+    resolution_A: float | None = option(
+        None, help="Finest resolution used. If not given, 12 Å, and 9 Å where views cannot be told apart at 12 Å.",
+        gt=0,
+    )  # fmt: skip
     start_resolution_A: float = option(35.0, help="Resolution of the first passes.", gt=0, advanced=True)
     offset_range_A: float = option(
         10.0, help="Half the largest shift expected (standard deviation of its prior).", gt=0

@@ -27,7 +27,7 @@ from halfmap.refine.class2d_em import (
 )
 from halfmap.refine.class2d_options import Class2DOptions
 from halfmap.refine.class2d_schedule import Pass, schedule
-from halfmap.refine.observations import Observations, soft_circle
+from halfmap.refine.observations import ParticleSource, soft_circle
 from halfmap.refine.ring_noise import noise_from_images, noise_from_residuals, reaching
 from halfmap.refine.rings import N_TAPS, RingGrid, RingTransform, ring_grid, shift_phases
 from halfmap.refine.rings_average import RingSums, empty_sums, fits, on_larger_grid, sum_aligned
@@ -95,7 +95,7 @@ class Classification:
     """
 
     def __init__(
-        self, observations: Observations, half_set: Array, options: Class2DOptions, seed: int, *, threads: int = 1
+        self, observations: ParticleSource, half_set: Array, options: Class2DOptions, seed: int, *, threads: int = 1
     ) -> None:
         self.observations, self.half_set, self.options, self.seed = observations, half_set, options, seed
         self.threads = threads

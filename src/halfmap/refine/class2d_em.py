@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from halfmap.refine.observations import Observations
+from halfmap.refine.observations import ParticleSource
 from halfmap.refine.rings import (
     RingGrid,
     RingTransform,
@@ -21,7 +21,7 @@ from halfmap.refine.rings import (
     ring_references,
     shift_phases,
 )
-from halfmap.refine.rings_average import RingSums, averages, empty_sums, normal_matrices, sum_images
+from halfmap.refine.rings_average import RingSums, averages, empty_sums, normal_matrices, sum_aligned, sum_images
 from halfmap.refine.rings_search import log_evidence_of
 from halfmap.refine.work import in_order
 from halfmap.typing import Array, FloatArray
@@ -77,10 +77,6 @@ class Search:
     shift_sigma_A: float
 
 
-Weighting = Callable[[Tensor, Array], Tensor]
-"""From the posterior ``[n, poses]`` of some rows to weights of the same shape."""
-
-
 @dataclass(frozen=True)
 class DrawnPoses:
     """One pose of each particle, drawn from its posterior (stochastic EM; Celeux & Diebolt 1985).
@@ -93,13 +89,12 @@ class DrawnPoses:
     seed: int
     step: int
 
-    def __call__(self, posterior: Float[Tensor, "n q"], rows: Array) -> Float[Tensor, "n q"]:
-        """Weight 1 at the drawn pose of each row; a row's draw depends on seed, step and row alone."""
+    def index(self, posterior: Float[Tensor, "n q"], rows: Array) -> Int[Tensor, " n"]:
+        """The drawn pose of each row; a row's draw depends on seed, step and row alone."""
         uniform = [np.random.default_rng([self.seed, 3, self.step, int(row)]).random() for row in rows]
         reached = posterior.cumsum(dim=1)
         level = torch.as_tensor(uniform, dtype=posterior.dtype, device=posterior.device) * reached[:, -1]
-        chosen = torch.searchsorted(reached, level[:, None]).clamp_max(posterior.shape[1] - 1)
-        return torch.zeros_like(posterior).scatter_(1, chosen, 1.0)
+        return torch.searchsorted(reached, level[:, None]).clamp_max(posterior.shape[1] - 1)[:, 0]
 
 
 def disc_of_shifts(step_A: float, range_A: float) -> FloatArray:
@@ -130,24 +125,23 @@ class Classifier:
         Class averages on half rings.
     threads
         Batches worked on at once; the sums do not depend on it.
-    weighting
-        Turns the posterior of a batch ``[n, poses]`` (rows given) into the weights of the sums; the
-        posterior itself unless another is given.
+    drawn
+        Sums take each particle at one pose drawn from its posterior, if given, and at all poses if not.
     """
 
     def __init__(
         self,
-        observations: Observations,
+        observations: ParticleSource,
         radius_px: int,
         transform: RingTransform,
         sigma2: FloatArray,
         polar: Complex[Tensor, "d r t"],
         *,
         threads: int = 1,
-        weighting: Weighting | None = None,
+        drawn: DrawnPoses | None = None,
     ) -> None:
         self.observations, self.radius_px, self.transform, self.sigma2 = observations, radius_px, transform, sigma2
-        self.threads, self.weighting = threads, weighting
+        self.threads, self.drawn = threads, drawn
         self.grid = transform.grid
         self.references = ring_references(self.grid, polar)
         self._coefficients = angular_coefficients(self.grid, polar)
@@ -193,12 +187,29 @@ class Classifier:
         evidence = log_evidence_of(flat, best)
         flat /= flat.sum(dim=1, keepdim=True)
         self._record(rows, index, flat, evidence, search, assignment)
-        if self.weighting is not None:
-            posterior = self.weighting(flat, rows).view_as(posterior)
-        sums = sum_images(self.grid, posterior, on_rings, self.transform.normal(weights))
+        normal = self.transform.normal(weights)
+        if self.drawn is None:
+            sums = sum_images(self.grid, posterior, on_rings, normal)
+        else:
+            sums = self._sum_at(self.drawn.index(flat, rows), len(offsets), on_rings, normal)
         power = 2 * (batch.ft.abs().square().sum(dim=0).double() / sigma2).cpu().numpy()
         by_ring: FloatArray = np.bincount(self._shell.cpu().numpy(), power, self.grid.n_rings).astype(np.float64)
         return sums, by_ring
+
+    def _sum_at(
+        self,
+        pose: Int[Tensor, " n"],
+        n_shifts: int,
+        on_rings: Float[Tensor, "m ns r 2"],
+        normal: Float[Tensor, "n b r 2"],
+    ) -> RingSums:
+        """Each image at one pose of the search."""
+        n_classes = len(self.references)
+        image = torch.arange(len(pose), device=pose.device)
+        direction = torch.nn.functional.one_hot(pose % n_classes, n_classes).to(on_rings.dtype)
+        psi_rad = torch.as_tensor(self.grid.psi_rad, device=pose.device)[pose // (n_shifts * n_classes)]
+        shifted = on_rings[:, image * n_shifts + pose // n_classes % n_shifts]
+        return sum_aligned(self.grid, direction, psi_rad, shifted, normal)
 
     def _record(
         self,

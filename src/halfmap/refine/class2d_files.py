@@ -9,17 +9,17 @@ import numpy as np
 import torch
 
 from halfmap.data.records import ImageSet
-from halfmap.fourier.crop import resample_2d
+from halfmap.fourier.crop import pad_2d, resample_2d
 from halfmap.io.mrc import write_stack
 from halfmap.io.relion import write_image_set
 from halfmap.io.star import StarBlock, write_star
 from halfmap.refine.class2d import Classification, ClassificationState, class_radius_px
 from halfmap.refine.class2d_em import Assignment
 from halfmap.refine.class2d_options import Class2DOptions
+from halfmap.refine.closeup import CloseUp
 from halfmap.refine.lattice import MapGrid
-from halfmap.refine.observations import Observations
 from halfmap.refine.refine3d_files import half_sets
-from halfmap.refine.ring_session import working_observations
+from halfmap.refine.ring_session import native_box_px, working_observations
 from halfmap.refine.rings_average import RingSums
 from halfmap.refine.session import Session
 from halfmap.refine.work import single_threaded_torch
@@ -55,7 +55,7 @@ def classify_particles(
     Figures for the record of the job.
     """
     observations, native = working_observations(
-        images, star, options.diameter_A, options.resolution_A, folder, device, session
+        images, star, options.diameter_A, options.resolution_A, 2 * options.offset_range_A, folder, device, session
     )
     half_set = np.asarray(half_sets(images, session))
     with single_threaded_torch():
@@ -64,7 +64,8 @@ def classify_particles(
     order = np.argsort(-_population(state.assignment, options.classes), kind="stable")
     rows = np.flatnonzero(state.assignment.class_index >= 0)
     particles = _with_classes(images.select(rows), state.assignment, rows, order)
-    averages = resample_2d(state.images[torch.as_tensor(order)].cpu(), native.box_px)
+    averages = pad_2d(state.images[torch.as_tensor(order)].cpu(), native_box_px(observations.grid, native))
+    averages = resample_2d(averages, native.box_px)
     write_stack(folder / "classes.mrcs", averages.numpy(), native.pixel_size_A)
     table = _class_block(state, order, observations, folder.name)
     write_star(folder / "classes.star", {"model_classes": table})
@@ -155,7 +156,7 @@ def class_resolution_A(correlation: FloatArray, grid: MapGrid) -> FloatArray:
     return resolution
 
 
-def _class_block(state: ClassificationState, order: Array, observations: Observations, folder: str) -> StarBlock:
+def _class_block(state: ClassificationState, order: Array, observations: CloseUp, folder: str) -> StarBlock:
     counts = _population(state.assignment, len(order))[order]
     return StarBlock(
         {

@@ -25,10 +25,14 @@ from halfmap.errors import BadInputError
 from halfmap.fourier.grid import real_space_radius_px
 from halfmap.optics.ctf import ctf_2d
 from halfmap.refine.lattice import Lattice, MapGrid
-from halfmap.typing import Array
+from halfmap.typing import Array, FloatArray
 
 BATCH = 256
 """Images in one unit of work; fixed, so that sums do not depend on threads or memory."""
+NOISE_IMAGES = 1024
+"""Images of each optics group from which the noise around the particles is measured."""
+LEAST_BACKGROUND = 0.1
+"""Share of the box that must lie outside the particle for that; the whole image is taken otherwise."""
 EDGE_A = 10.0
 """Width of the soft edge of the mask around a particle, where the box leaves room for it."""
 CTF_COLUMNS = ("defocus_u_A", "defocus_v_A", "defocus_angle_rad", "voltage_kV", "cs_mm", "amplitude_contrast")
@@ -67,6 +71,26 @@ class ObservationBatch:
         return len(self.rows)
 
 
+@runtime_checkable
+class ParticleSource(Protocol):
+    """What the passes on rings ask of particles; see ``Observations`` for the meaning of the attributes."""
+
+    grid: MapGrid
+    lattice: Lattice
+    device: torch.device
+    diameter_A: float
+    group: Array
+    n_groups: int
+    usable: Array
+    background_sigma2: FloatArray
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def batch(self, rows: Array, radius_px: int) -> ObservationBatch:
+        """Particles of these rows, at the pixels of shells 1 to ``radius_px``."""
+
+
 class Observations:
     """Particle images on the frequencies of a map.
 
@@ -91,6 +115,8 @@ class Observations:
     ----------
     usable
         Which of the images could be read and hold something, ``[n]``.
+    background_sigma2
+        Noise power around the particles, ``[groups, shells]``.
     faults
         What is wrong with images that could not be read.
     """
@@ -141,10 +167,11 @@ class Observations:
         ft = torch.as_tensor(np.ascontiguousarray(self._transforms[rows, :count]), device=self.device)
         index = torch.as_tensor(np.asarray(rows, dtype=np.int64))
         group = torch.as_tensor(self.group[rows], device=self.device)
-        return ObservationBatch(index, group, ft, self._ctf(rows, self.lattice.within(radius_px)))
+        fx, fy = self.lattice.within(radius_px).frequencies_per_A()
+        return ObservationBatch(index, group, ft, self.ctf_at(rows, fx, fy))
 
-    def _ctf(self, rows: Array, lattice: Lattice) -> Float[Tensor, "n p"]:
-        fx, fy = lattice.frequencies_per_A()
+    def ctf_at(self, rows: Array, fx: Float[Tensor, " p"], fy: Float[Tensor, " p"]) -> Float[Tensor, "n p"]:
+        """CTF of particles at frequencies in 1/Å; zero beyond the Nyquist frequency of the group."""
 
         def column(name: str, default: float | None = None) -> Tensor:
             values = self.images[name] if default is None else self.images.rows.get(name, default)
@@ -161,12 +188,9 @@ class Observations:
         """Transforms of all images, and which of the images could be used."""
         shape = (len(self), len(self.lattice))
         self._boxes = [0] * self.n_groups
-        if 8 * math.prod(shape) <= memory_GB * 2**30:
-            store: Array = np.empty(shape, np.complex64)
-        else:
-            self._file = tempfile.NamedTemporaryFile(dir=folder, prefix=".transforms-", suffix=".cache")  # noqa: SIM115
-            store = np.memmap(self._file, np.complex64, "w+", shape=shape)
+        store = large_array(shape, np.complex64, memory_GB, folder)
         usable = np.zeros(len(self), bool)
+        noise = ShellPower(self.n_groups, self.lattice)
         for group in range(self.n_groups):
             rows = np.flatnonzero(self.group == group)
             for start in range(0, len(rows), BATCH):
@@ -177,6 +201,10 @@ class Observations:
                 self._boxes[group] = images.shape[-1]
                 ft, fine = self._transform(images.to(self.device), float(self._pixel_size_A[group]))
                 store[part], usable[part] = ft.cpu().numpy(), fine.cpu().numpy()
+                if start < NOISE_IMAGES:
+                    background = self._background(images.to(self.device), float(self._pixel_size_A[group]))
+                    noise.add(group, background[fine])
+        self.background_sigma2 = noise.mean()
         return store, usable
 
     def _read(self, rows: Array) -> tuple[Array, Float[Tensor, "n y x"]]:
@@ -194,6 +222,19 @@ class Observations:
             stacked = np.stack(images) if images else np.zeros((0, 1, 1), np.float32)
             return np.array(good, dtype=np.int64), torch.as_tensor(stacked)
 
+    def _background(self, images: Float[Tensor, "n y x"], pixel_size_A: float) -> Float[Tensor, "n p"]:
+        """Power of the pixels outside the particle, for the area of the whole image."""
+        normalised, _ = normalise(images, self.diameter_A / pixel_size_A)
+        # At a distance: the defocus carries some of the particle's signal over its edge.
+        inner_px, edge_px = (self.diameter_A + 2 * EDGE_A) / pixel_size_A, 2 * EDGE_A / pixel_size_A
+        outside = 1 - soft_circle(images.shape[-1], inner_px, edge_px).to(images)
+        share = outside.square().mean()
+        if share < LEAST_BACKGROUND:
+            outside, share = torch.ones_like(outside), torch.ones_like(share)
+        ft = transform_at(normalised * outside, pixel_size_A, self.grid, self.lattice)
+        reach = self.grid.length_A / (2 * pixel_size_A)
+        return torch.where(self.lattice.shell < reach, ft.abs().square() / share, torch.nan)
+
     def _transform(
         self, images: Float[Tensor, "n y x"], pixel_size_A: float
     ) -> tuple[Complex[Tensor, "n p"], Bool[Tensor, " n"]]:
@@ -202,6 +243,44 @@ class Observations:
             edge_px = EDGE_A / pixel_size_A
             normalised = normalised * soft_circle(images.shape[-1], self.diameter_A / pixel_size_A, edge_px).to(images)
         return transform_at(normalised, pixel_size_A, self.grid, self.lattice), usable
+
+
+class ShellPower:
+    """Mean power by optics group and shell; not-a-number stands for no information."""
+
+    def __init__(self, n_groups: int, lattice: Lattice) -> None:
+        self._shell = lattice.shell.cpu().numpy()
+        self._total = np.zeros((n_groups, lattice.radius_px + 1))
+        self._count = np.zeros_like(self._total)
+
+    def add(self, group: int, power: Float[Tensor, "n p"]) -> None:
+        """Add images of one group."""
+        values = power.double().cpu().numpy()
+        known = np.isfinite(values)
+        n_shells = self._total.shape[1]
+        self._total[group] += np.bincount(self._shell, np.where(known, values, 0.0).sum(axis=0), n_shells)
+        self._count[group] += np.bincount(self._shell, known.sum(axis=0), n_shells)
+
+    def mean(self) -> FloatArray:
+        """``[groups, shells]``, interpolated over shells without values; groups without any take the mean of all."""
+        total, count = self._total, self._count
+        shells = np.arange(total.shape[1])
+        result = np.ones_like(total)
+        for group in range(len(total)):
+            of_group = (total[group], count[group]) if count[group].any() else (total.sum(axis=0), count.sum(axis=0))
+            known = np.flatnonzero(of_group[1])
+            if len(known):
+                mean = of_group[0][known] / of_group[1][known]
+                result[group] = np.interp(shells, known, mean)
+        return result
+
+
+def large_array(shape: tuple[int, ...], dtype: type, memory_GB: float, folder: Path | None) -> Array:
+    """An array in memory, or, beyond a size, in a temporary file that goes when the array does."""
+    if np.dtype(dtype).itemsize * math.prod(shape) <= memory_GB * 2**30:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile(dir=folder, prefix=".transforms-", suffix=".cache") as file:
+        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def soft_circle(box_px: int, diameter_px: float, edge_px: float) -> Float[Tensor, "y x"]:

@@ -83,10 +83,13 @@ class Accumulator:
             Accumulator(self.grid, self.radius_px, num2, den2),
         )
 
-    def plus(self, other: Accumulator) -> Accumulator:
-        """The data of both."""
+    def plus(self, other: Accumulator, weight: float = 1.0) -> Accumulator:
+        """The data of both, the other's at a weight."""
         return Accumulator(
-            self.grid, self.radius_px, self.numerator + other.numerator, self.denominator + other.denominator
+            self.grid,
+            self.radius_px,
+            self.numerator + weight * other.numerator,
+            self.denominator + weight * other.denominator,
         )
 
     def mean_weight(self) -> Float[Tensor, " shells"]:

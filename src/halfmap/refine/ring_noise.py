@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from halfmap.refine.class2d_em import Expectation
-from halfmap.refine.observations import BATCH, Observations
+from halfmap.refine.observations import BATCH, ParticleSource
 from halfmap.typing import Array, FloatArray
 
 
-def noise_from_images(observations: Observations, rows: Array, radius_px: int) -> FloatArray:
+def noise_from_images(observations: ParticleSource, rows: Array, radius_px: int) -> FloatArray:
     """Mean power of the images in each shell, ``[groups, radius_px + 1]``: the signal is little beside the noise."""
     shell = observations.lattice.within(radius_px).shell.cpu().numpy()
     pixels = np.maximum(np.bincount(shell), 1)
@@ -27,7 +27,7 @@ def noise_from_images(observations: Observations, rows: Array, radius_px: int) -
     return power
 
 
-def reaching(observations: Observations, sigma2: FloatArray, rows: Array, radius_px: int, n_rings: int) -> FloatArray:
+def reaching(observations: ParticleSource, sigma2: FloatArray, rows: Array, radius_px: int, n_rings: int) -> FloatArray:
     """Known noise on all rings, ``[groups, n_rings]``; where it was not looked at yet, the power of the images."""
     if radius_px + 1 > sigma2.shape[1]:
         power = noise_from_images(observations, rows, radius_px)
@@ -39,7 +39,7 @@ def reaching(observations: Observations, sigma2: FloatArray, rows: Array, radius
 
 
 def noise_from_residuals(
-    observations: Observations, sigma2: FloatArray, found: Expectation, radius_px: int, *, share: float
+    observations: ParticleSource, sigma2: FloatArray, found: Expectation, radius_px: int, *, share: float
 ) -> FloatArray:
     """Noise moved by ``share`` towards what the averages leave unexplained, shells up to ``radius_px``.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from halfmap.data.records import ImageSet
 from halfmap.errors import BadInputError, HalfmapError
 from halfmap.io.images import ParticleImages
+from halfmap.refine.closeup import CloseUp
 from halfmap.refine.lattice import MapGrid
 from halfmap.refine.observations import Observations
 from halfmap.refine.refine3d_files import CACHE_SHARE, MOST_FAULTS_FRAC, map_grid
@@ -25,15 +26,16 @@ def working_observations(
     star: PathLike,
     diameter_A: float | None,
     resolution_A: float,
+    slack_A: float,
     folder: Path,
     device: str,
     session: Session,
-) -> tuple[Observations, MapGrid]:
-    """Read particles onto a grid just fine enough for a resolution.
+) -> tuple[CloseUp, MapGrid]:
+    """Read particles onto a grid just fine enough for a resolution and just large enough for shifts up to ``slack_A``.
 
     Returns
     -------
-    The observations, and the grid of the particles as they are.
+    The particles, and the grid of their boxes as they are in the files.
 
     Raises
     ------
@@ -56,8 +58,9 @@ def working_observations(
         )  # fmt: skip
     box_px = min(native.box_px, 2 * math.ceil(native.length_A * PIXELS_PER_RESOLUTION / resolution_A / 2) + 2)
     grid = MapGrid(box_px, native.length_A / box_px)
+    memory_GB = CACHE_SHARE * session.memory_GB / 2
     observations = Observations(
-        images, reader, grid, diameter_A, device=device, memory_GB=CACHE_SHARE * session.memory_GB, cache_folder=folder
+        images, reader, grid, diameter_A, device=device, memory_GB=memory_GB, cache_folder=folder
     )
     n_bad = int((~observations.usable).sum())
     for fault in observations.faults:
@@ -65,4 +68,10 @@ def working_observations(
     if n_bad > MOST_FAULTS_FRAC * len(images):
         first = observations.faults[0] if observations.faults else "they are constant or not finite"
         raise HalfmapError(f"{n_bad} of {len(images)} particles cannot be used: {first}")
-    return observations, native
+    close_up = CloseUp(observations, slack_A, memory_GB=memory_GB, cache_folder=folder)
+    return close_up, native
+
+
+def native_box_px(grid: MapGrid, native: MapGrid) -> int:
+    """Pixels of a working grid that span the boxes in the files."""
+    return round(native.length_A / grid.pixel_size_A)

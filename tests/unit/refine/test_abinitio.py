@@ -6,17 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from halfmap.data.records import Volume
 from halfmap.errors import HalfmapError
 from halfmap.fourier.fsc import fsc
+from halfmap.fourier.grid import real_space_radius_px
 from halfmap.geometry.rotations import angular_distance_rad, matrix_from_euler
 from halfmap.geometry.symmetry import point_group
 from halfmap.io.mrc import read_volume, write_stack
 from halfmap.io.relion import read_image_set
 from halfmap.io.star import read_star
-from halfmap.refine.abinitio import AbInitio, centre_of_mass_px, free_part
-from halfmap.refine.abinitio_files import reconstruct_particles
+from halfmap.refine.abinitio import AbInitio, centre_of_mass_px, free_part, spherical_average
+from halfmap.refine.abinitio_files import TOLD_APART, reconstruct_particles
 from halfmap.refine.abinitio_options import AbInitioOptions
-from halfmap.refine.abinitio_schedule import Step, schedule
+from halfmap.refine.abinitio_rounds import Tournament
+from halfmap.refine.abinitio_schedule import Round, Step, fine_schedule, schedule
 from halfmap.refine.lattice import MapGrid
 from halfmap.validation.align_maps import align_maps, aligned_map
 
@@ -66,17 +69,21 @@ def test_the_map_comes_out_of_the_particles(symmetry, blobs, count, phantom, sim
         assert np.degrees(float(error.median())) < 15
 
 
+def rounds_of(count):
+    return schedule(QUICK, 16.0, count, GRID.length_A, GRID.nyquist_px)
+
+
 @pytest.fixture(scope="module")
 def run(cage):
     _, made = cage
-    return AbInitio(made.observations(GRID, DIAMETER_A), 1 + np.arange(150) % 2, QUICK, seed=3)
+    return AbInitio(made.observations(GRID, DIAMETER_A), 1 + np.arange(150) % 2, QUICK, rounds_of(150), seed=3)
 
 
 def test_truth_stays_truth(run, cage):
     """Started from the truth on a wrong grey scale, the map keeps its shape."""
     truth = torch.as_tensor(cage[0].data)
-    search = AbInitio(run.observations, run.half_set, QUICK, seed=3)
-    search.steps = [Step(150, 7, False, False, True, False)] * 4
+    rounds = [Round((Step(150, 7, False, True, False),) * 4, 1.0)]
+    search = AbInitio(run.observations, run.half_set, QUICK, rounds, seed=3)
     first = search.advance(search.start(0))
     started = replace(first, steps_done=1, volume=truth * float(first.volume.norm() / truth.norm()) * search.mask)
     for _ in range(3):
@@ -84,10 +91,11 @@ def test_truth_stays_truth(run, cage):
     curve = fsc(started.volume, truth).numpy()
     assert curve[2:6].min() > 0.95
     assert started.log_likelihood > 1.3 * first.log_likelihood
+    assert search.shape_gain(started) > 2 * TOLD_APART
 
 
 def test_a_step_twice_gives_the_same_bits_whatever_the_threads(run):
-    other = AbInitio(run.observations, run.half_set, QUICK, seed=3, threads=2)
+    other = AbInitio(run.observations, run.half_set, QUICK, rounds_of(150), seed=3, threads=2)
     one, two = run.advance(run.start(1)), other.advance(other.start(1))
     assert torch.equal(one.volume, two.volume)
     assert np.array_equal(one.rot_img_from_map, two.rot_img_from_map)
@@ -117,7 +125,7 @@ def test_killed_and_continued_is_the_same_as_undisturbed(cage, session, tmp_path
     whole.mkdir()
     killed.mkdir()
     reconstruct_particles(images, star, QUICK, whole, "cpu", session())
-    n_trial = sum(s.trial for s in schedule(QUICK, 150, GRID.length_A, GRID.nyquist_px))
+    n_trial = len(rounds_of(150)[0].steps)
     broken = session()
     for moment in (2, n_trial, 2 * n_trial, 2 * n_trial + 1):
         broken.die_at = moment
@@ -144,18 +152,68 @@ def test_few_particles_are_refused(cage):
     _, made = cage
     few = replace(made, image_set=made.image_set.select(np.arange(20)), images=made.images[:20])
     with pytest.raises(HalfmapError, match="too few"):
-        AbInitio(few.observations(GRID, DIAMETER_A), 1 + np.arange(20) % 2, QUICK, seed=0)
+        AbInitio(few.observations(GRID, DIAMETER_A), 1 + np.arange(20) % 2, QUICK, rounds_of(20), seed=0)
 
 
 def test_schedule_compares_before_it_goes_on():
-    steps = schedule(AbInitioOptions(), 3000, 200.0, 40)
-    trial = [step.trial for step in steps]
-    assert trial == sorted(trial, reverse=True)
+    trial, rest = schedule(AbInitioOptions(), 12.0, 3000, 200.0, 40)
+    steps = trial.steps + rest.steps
     assert len(steps) == 60
     assert [s.radius_px for s in steps] == sorted(s.radius_px for s in steps)
     assert (steps[0].radius_px, steps[-1].radius_px) == (5, 16)
     assert steps[-1].n_images == 3000
-    assert max(s.n_images for s in steps if s.trial) == 150
+    assert max(s.n_images for s in trial.steps) == 150
+    assert [s.compared for s in trial.steps[-6:]] == [False] + [True] * 5
+
+
+def test_a_fine_search_is_at_its_resolution_almost_at_once():
+    rounds = fine_schedule(8.0, 3000, 200.0, 40)
+    radii = [s.radius_px for part in rounds for s in part.steps]
+    assert radii[10:] == [25] * len(radii[10:])
+    assert rounds[-1].steps[-1].n_images == 3000
+    assert not rounds[-1].steps[-1].drawn
+
+
+def test_rounds_keep_the_likeliest_starts_and_go_on_where_they_were(run, session):
+    step = Step(60, 6, True, True, True, True, 0.5)
+    rounds = [Round((step,) * 2, 0.5), Round((step,) * 2, 0.0), Round((step,), 1.0)]
+    search = AbInitio(run.observations, run.half_set, QUICK, rounds, seed=3)
+    whole = Tournament(search, rounds, "search", 4, session())
+    best = whole.outcome()
+    assert len(whole.numbers) == 1
+    assert whole.index == 4 * 2 + 2 * 2 + 1
+    broken = session()
+    for moment in (3, 9, 11):
+        broken.die_at = moment
+        with pytest.raises(KeyboardInterrupt):
+            Tournament(search, rounds, "search", 4, broken).outcome()
+    broken.die_at = 0
+    again = Tournament(search, rounds, "search", 4, broken)
+    assert torch.equal(again.outcome().volume, best.volume)
+    assert again.numbers == whole.numbers
+
+
+def test_spherical_average_keeps_a_sphere_and_forgets_directions():
+    radius = real_space_radius_px((24, 24, 24))
+    sphere = torch.exp(-(radius**2) / 50)
+    assert float((spherical_average(sphere) - sphere).abs().max()) < 0.02
+    axis = torch.arange(24.0) - 12
+    odd = sphere * axis[:, None, None]
+    assert float(spherical_average(odd)[radius < 11].abs().max()) < 1e-3 * float(odd.abs().max())
+
+
+def test_a_shell_whose_views_look_alike_is_not_trusted(simulated, phantom, session, tmp_path):
+    """Particles of a sphere: the search goes on to finer resolution, finds nothing, and says so."""
+    volume = phantom(32, 4.0, DIAMETER_A, symmetry="O", n=5, sigma_A=5.0, seed=1)
+    smooth = spherical_average(torch.as_tensor(volume.data)).numpy()
+    made = simulated([Volume(smooth, 4.0)], [100], snr=0.3, diameter_A=DIAMETER_A, shift_sigma_A=2.0)
+    images, star = in_a_folder(made, tmp_path)
+    options = AbInitioOptions(symmetry="O", diameter_A=DIAMETER_A, starts=1, iterations=8)
+    told = session()
+    figures = reconstruct_particles(images, star, options, tmp_path, "cpu", told)
+    assert figures["shape_gain"] < TOLD_APART
+    assert any("not told apart" in warning for warning in told.warnings)
+    assert any("starts anew" in line for line in told.messages)
 
 
 def test_centre_of_mass():
