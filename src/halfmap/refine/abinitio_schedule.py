@@ -23,10 +23,12 @@ FINE_STARTS = 2
 """Random starts of a fine search, for each one that was asked for."""
 FINE_START_A = 16.0
 """Resolution of the first steps of a fine search."""
-FINE_STEPS = (6, 24, 16)
-"""Steps of a fine search: at its first resolution; at the finest with drawn poses; with the whole posterior."""
-FINE_KEPT_FRAC = 0.25
-"""Share of the random starts that takes the last of these."""
+FINE_FIRST_STEPS = 6
+"""Steps of a fine search at its first resolution."""
+FINE_ROUNDS = ((24, 0.375), (20, 0.0))
+"""Steps with drawn poses at the finest resolution in each round, and the share of the starts that goes on."""
+FINE_LAST_STEPS = (16, 20)
+"""Steps of the best start in the end: with drawn poses, and with the whole posterior."""
 FINE_IMAGES_FRAC = 0.5
 """Particles of one step of a fine search; as much of the sums before it is carried along."""
 
@@ -96,14 +98,13 @@ def fine_schedule(resolution_A: float, n_images: int, length_A: float, nyquist_p
     first = _radius_px(max(FINE_START_A, resolution_A), length_A, nyquist_px)
     finest = _radius_px(resolution_A, length_A, nyquist_px)
     few, some = min(n_images, TRIAL_IMAGES), round(FINE_IMAGES_FRAC * n_images)
-    n_first, n_drawn, n_whole = FINE_STEPS
     early = Step(few, first, False, True, True, False)
     drawn = Step(max(few, some), finest, False, True, True, False, 1 - FINE_IMAGES_FRAC)
-    compared = replace(drawn, compared=True)
-    whole = Step(n_images, finest, True, True, False, False)
-    return [
-        Round(
-            (early,) * n_first + (drawn,) * (n_drawn - COMPARED_STEPS) + (compared,) * COMPARED_STEPS, FINE_KEPT_FRAC
-        ),
-        Round((whole,) * n_whole, 0.0),
-    ]
+    whole = Step(n_images, finest, False, True, False, False)
+    rounds: list[Round] = []
+    for n_steps, kept_frac in FINE_ROUNDS:
+        begun: tuple[Step, ...] = () if rounds else (early,) * FINE_FIRST_STEPS
+        racing = (drawn,) * (n_steps - COMPARED_STEPS) + (replace(drawn, compared=True),) * COMPARED_STEPS
+        rounds.append(Round((*begun, *racing), kept_frac))
+    n_drawn, n_whole = FINE_LAST_STEPS
+    return [*rounds, Round((drawn,) * n_drawn + (whole,) * n_whole, 1.0)]

@@ -68,6 +68,8 @@ def test_movies_to_map(session):
     refine = told("s/08_refine", "map.mrc")["options"]
     assert refine["reference"] == "s/07_abinitio/map.mrc"
     assert refine["symmetry"] == "O"
+    assert refine["initial_resolution_A"] == 11.5
+    assert "refine: starts at 11.5 Å, where the first map begins to tell views apart" in text
     post = told("s/10_postprocess", "map.mrc")
     assert post["inputs"] == {"half1": ["half1.mrc"], "half2": ["half2.mrc"]}
     assert post["options"]["mask"] == "s/09_mask/mask.mrc"
@@ -135,7 +137,9 @@ def test_from_particles_and_with_a_reference(session):
     assert names[0] == "class2d"
     assert "abinitio" not in names
     refine = told(stages[names.index("refine")].folder, "map.mrc")
-    assert refine["options"] == {"diameter_A": 100.0, "symmetry": "C1", "reference": "ref.mrc"}
+    assert refine["options"] == {
+        "diameter_A": 100.0, "symmetry": "C1", "reference": "ref.mrc", "initial_resolution_A": None,
+    }  # fmt: skip
 
 
 def test_given_diameter_is_not_replaced_by_the_estimate(session):
