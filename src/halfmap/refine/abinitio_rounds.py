@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from halfmap.refine.abinitio import AbInitio, Hypothesis
-from halfmap.refine.abinitio_schedule import COMPARED_STEPS, Round
+from halfmap.refine.abinitio_schedule import COMPARED_STEPS, Round, settled
 from halfmap.refine.class2d_em import Assignment
 from halfmap.refine.lattice import MapGrid
 from halfmap.refine.reconstruct import Accumulator
@@ -62,7 +62,7 @@ class Tournament:
             for part in self.rounds:
                 end += len(part.steps)
                 for position in range(len(self.numbers)):
-                    self._reach(position, end, bar)
+                    self._reach(position, part, end, bar)
                 # A checkpoint from a later round has this choice behind it.
                 if len(self.numbers) > 1 and all(h is not None and h.steps_done == end for h in self.alive):
                     self._keep_best(part, end)
@@ -78,10 +78,15 @@ class Tournament:
         compared = [number for number in range(end - COMPARED_STEPS, end) if number >= 0]
         return np.asarray(self.history[:, compared].mean(axis=1))
 
-    def _reach(self, position: int, end: int, bar: Ticker) -> None:
+    def _reach(self, position: int, part: Round, end: int, bar: Ticker) -> None:
         number = self.numbers[position]
         hypothesis = self.alive[position] or self.run.start(number)
+        # Steps with drawn poses have another likelihood than those with the whole posterior.
+        whole = end - sum(not step.drawn for step in part.steps)
         while hypothesis.steps_done < end:
+            if part.may_settle and settled(self.history[number, whole : hypothesis.steps_done].tolist()):
+                self.session.log(f"settled after {hypothesis.steps_done} of {end} steps")
+                break
             hypothesis = self.run.advance(hypothesis)
             self.history[number, hypothesis.steps_done - 1] = hypothesis.log_likelihood
             self.alive[position] = hypothesis

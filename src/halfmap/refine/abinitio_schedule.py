@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from halfmap.refine.abinitio_options import AbInitioOptions
@@ -19,16 +20,18 @@ TRIAL_IMAGES = 150
 """Particles of one step while random starts compete; later steps take up to all."""
 DRAWN_FRAC = 0.5
 """Share of the later steps that draw poses; the last ones take the whole posterior."""
-FINE_STARTS = 2
+FINE_STARTS = 5
 """Random starts of a fine search, for each one that was asked for."""
 FINE_START_A = 16.0
 """Resolution of the first steps of a fine search."""
 FINE_FIRST_STEPS = 6
 """Steps of a fine search at its first resolution."""
-FINE_ROUNDS = ((24, 0.375), (20, 0.0))
+FINE_ROUNDS = ((18, 0.2), (14, 0.0))
 """Steps with drawn poses at the finest resolution in each round, and the share of the starts that goes on."""
-FINE_LAST_STEPS = (16, 20)
-"""Steps of the best start in the end: with drawn poses, and with the whole posterior."""
+FINE_LAST_STEPS = (16, 100)
+"""Steps of the best start in the end: with drawn poses, and with the whole posterior, the latter at most."""
+SETTLED_STEPS, SETTLED_GAIN = 6, 0.03
+"""A round has settled when the mean log-likelihood of so many steps exceeds that of as many before by less."""
 FINE_IMAGES_FRAC = 0.5
 """Particles of one step of a fine search; as much of the sums before it is carried along."""
 
@@ -58,6 +61,16 @@ class Round:
     steps: tuple[Step, ...]
     kept_frac: float
     """Share of the starts that goes on, the best one at least."""
+    may_settle: bool = False
+    """Whether steps that bring nothing more are left out (``settled``)."""
+
+
+def settled(log_likelihoods: Sequence[float]) -> bool:
+    """Whether the last steps of a round gained too little for others to follow."""
+    if len(log_likelihoods) < 2 * SETTLED_STEPS:
+        return False
+    before, after = log_likelihoods[-2 * SETTLED_STEPS : -SETTLED_STEPS], log_likelihoods[-SETTLED_STEPS:]
+    return sum(after) - sum(before) < SETTLED_GAIN * SETTLED_STEPS
 
 
 def _radius_px(resolution_A: float, length_A: float, nyquist_px: int) -> int:
@@ -107,4 +120,4 @@ def fine_schedule(resolution_A: float, n_images: int, length_A: float, nyquist_p
         racing = (drawn,) * (n_steps - COMPARED_STEPS) + (replace(drawn, compared=True),) * COMPARED_STEPS
         rounds.append(Round((*begun, *racing), kept_frac))
     n_drawn, n_whole = FINE_LAST_STEPS
-    return [*rounds, Round((drawn,) * n_drawn + (whole,) * n_whole, 1.0)]
+    return [*rounds, Round((drawn,) * n_drawn + (whole,) * n_whole, 1.0, may_settle=True)]

@@ -19,7 +19,7 @@ from halfmap.refine.abinitio import AbInitio, centre_of_mass_px, free_part, sphe
 from halfmap.refine.abinitio_files import TOLD_APART, reconstruct_particles
 from halfmap.refine.abinitio_options import AbInitioOptions
 from halfmap.refine.abinitio_rounds import Tournament
-from halfmap.refine.abinitio_schedule import Round, Step, fine_schedule, schedule
+from halfmap.refine.abinitio_schedule import Round, Step, fine_schedule, schedule, settled
 from halfmap.refine.lattice import MapGrid
 from halfmap.validation.align_maps import align_maps, aligned_map
 
@@ -191,6 +191,19 @@ def test_rounds_keep_the_likeliest_starts_and_go_on_where_they_were(run, session
     again = Tournament(search, rounds, "search", 4, broken)
     assert torch.equal(again.outcome().volume, best.volume)
     assert again.numbers == whole.numbers
+
+
+def test_a_round_ends_when_its_steps_gain_nothing_more(run, session):
+    assert not settled([1.0, 2.0])
+    assert not settled([30 + 0.01 * n for n in range(40)])
+    assert settled([30 + 0.001 * n for n in range(40)])
+    step = Step(60, 6, False, True, False)
+    rounds = [Round((step,) * 60, 1.0, may_settle=True)]
+    search = AbInitio(run.observations, run.half_set, QUICK, rounds, seed=3)
+    tournament = Tournament(search, rounds, "search", 1, session())
+    done = tournament.outcome().steps_done
+    assert 12 <= done < 60
+    assert settled(tournament.history[0, :done].tolist())
 
 
 def test_spherical_average_keeps_a_sphere_and_forgets_directions():
