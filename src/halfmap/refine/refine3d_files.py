@@ -107,25 +107,29 @@ def refine_particles(
 
 
 def half_sets(images: ImageSet, session: Session) -> Array:
-    """The halves that the particles have, or new ones by micrograph (by particle if there is only one).
+    """The halves that the particles have, or new ones by micrograph (by particle if there is only one micrograph).
 
     Raises
     ------
     HalfmapError
         If the column holds anything but 1 and 2, or only one of them.
     """
+    micrographs = set(images["micrograph_name"].tolist()) if "micrograph_name" in images else set()
     if "half_set" in images:
         found = set(np.unique(images["half_set"]).tolist())
-        if found != {1, 2}:
+        if found == {1, 2}:
+            return images["half_set"]
+        if len(micrographs) != 1 or not found < {1, 2}:
             raise HalfmapError(
                 f"half_set holds {sorted(found)}, expected 1 and 2",
                 remedy="Take the column rlnRandomSubset out of the file; halves are then drawn by micrograph.",
             )
-        return images["half_set"]
-    if "micrograph_name" in images and len(set(images["micrograph_name"].tolist())) > 1:
+        session.warn("all particles are of one micrograph, and so of one half: halves were drawn by particle")
+    elif len(micrographs) > 1:
         session.log("half-sets were drawn by micrograph")
         return assign_half_sets(images["micrograph_name"].tolist(), session.seed)
-    session.log("half-sets were drawn by particle: the file does not tell micrographs apart")
+    else:
+        session.log("half-sets were drawn by particle: the file does not tell micrographs apart")
     return assign_half_sets([str(uid) for uid in images["uid"].tolist()], session.seed)
 
 

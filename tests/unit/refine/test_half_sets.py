@@ -1,0 +1,42 @@
+"""Which half a particle belongs to when a refinement begins."""
+
+import numpy as np
+import pytest
+
+from halfmap.errors import HalfmapError
+from halfmap.refine.refine3d_files import half_sets
+
+
+@pytest.fixture
+def particles(phantom, simulated):
+    made = simulated([phantom(16, 6.0, 60.0)], [8], snr=1.0, diameter_A=60.0)
+    return made.image_set.with_columns(uid=np.arange(8) + 100)
+
+
+def with_micrographs(particles, names, **columns):
+    return particles.with_columns(micrograph_name=np.array(names, object), **columns)
+
+
+def test_halves_that_are_given_stay(particles, session):
+    given = np.array([2, 2, 1, 1, 2, 1, 2, 1])
+    assert half_sets(particles.with_columns(half_set=given), session()).tolist() == given.tolist()
+
+
+def test_halves_are_drawn_by_micrograph(particles, session):
+    drawn = half_sets(with_micrographs(particles, list("aabbccdd")), session())
+    assert drawn[::2].tolist() == drawn[1::2].tolist()
+    assert sorted(drawn.tolist()) == [1] * 4 + [2] * 4
+
+
+def test_one_micrograph_is_split_by_particle_and_that_is_said(particles, session):
+    told = session()
+    drawn = half_sets(with_micrographs(particles, ["a"] * 8, half_set=np.ones(8, int)), told)
+    assert sorted(drawn.tolist()) == [1] * 4 + [2] * 4
+    assert any("one micrograph" in warning for warning in told.warnings)
+
+
+@pytest.mark.parametrize("values", [[1] * 8, [0, 1] * 4, [1, 2, 3, 1, 2, 3, 1, 2]])
+def test_other_values_are_refused(particles, session, values):
+    images = with_micrographs(particles, list("aabbccdd"), half_set=np.array(values))
+    with pytest.raises(HalfmapError, match="half_set holds"):
+        half_sets(images, session())
