@@ -9,18 +9,18 @@ import torch
 
 from halfmap.data.records import ImageSet, Volume
 from halfmap.data.table import Table
+from halfmap.fourier.windows import soft_ball
 from halfmap.geometry.rotations import angular_distance_rad, euler_from_matrix, matrix_from_euler, random_rotations
 from halfmap.geometry.symmetry import point_group
 from halfmap.io.images import ParticleImages
 from halfmap.io.mrc import read_volume, write_stack, write_volume
 from halfmap.io.relion import read_image_set, write_image_set
-from halfmap.refine.alignment_box import soft_sphere
-from halfmap.refine.half import first_noise
-from halfmap.refine.lattice import MapGrid
-from halfmap.refine.observations import Observations
-from halfmap.refine.reconstruct import Accumulator
-from halfmap.refine.regularise import masked_fsc
-from halfmap.refine.rings import shift_phases
+from halfmap.refine.images.lattice import MapGrid
+from halfmap.refine.images.observations import Observations
+from halfmap.refine.refine3d.half import first_noise
+from halfmap.refine.rings.transform import shift_phases
+from halfmap.refine.volume.reconstruct import Accumulator
+from halfmap.refine.volume.regularise import masked_fsc
 from halfmap.simulate.projection import Optics, Projector, contrast_images
 from halfmap.units import DEG
 
@@ -89,7 +89,7 @@ def test_relion_reconstruct_gives_our_map(relion: Path, tmp_path: Path) -> None:
     sums = Accumulator.empty(grid, grid.nyquist_px)
     sums.insert(lattice, weighted * phases, weights, rot, point_group("C1"))
     ours = sums.volume()
-    mask = soft_sphere(BOX_PX, DIAMETER_A / PIXEL_SIZE_A, 4.0)
+    mask = soft_ball((BOX_PX,) * 3, DIAMETER_A / PIXEL_SIZE_A, 4.0)
     truth = torch.as_tensor(volume.data)
     last = int(0.9 * grid.nyquist_px)
     assert float(masked_fsc(ours, theirs, mask)[1:last].min()) > 0.99

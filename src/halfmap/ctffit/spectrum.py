@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from halfmap.errors import HalfmapError
 from halfmap.fourier.periodogram import SPECTRUM_PX, binned_power
+from halfmap.fourier.windows import cosine_edge
 from halfmap.typing import Array, FloatArray
 
 TAPER_SHARE: Final = 1.0 / 16.0
@@ -66,7 +66,7 @@ def micrograph_spectrum(micrograph: Float[Tensor, "y x"], pixel_size_A: float, b
 def _taper(n: int) -> Float[Tensor, " n"]:
     edge = torch.arange(n, dtype=torch.float32)
     edge = (torch.minimum(edge, n - 1 - edge) + 0.5) / (TAPER_SHARE * n)
-    return 0.5 - 0.5 * torch.cos(math.pi * edge.clamp(max=1.0))
+    return cosine_edge(1.0 - edge)
 
 
 @dataclass(frozen=True, eq=False)

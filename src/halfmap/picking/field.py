@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 from halfmap.fourier.crop import resample_2d
 from halfmap.fourier.grid import radius_px
 from halfmap.fourier.shells import shell_index_2d, shell_mean, spread
+from halfmap.fourier.windows import even_fast_size
 from halfmap.typing import FloatArray
 
 PIXELS_PER_DIAMETER = 20.0
@@ -41,7 +41,7 @@ class Field:
     def resampled(self, pixel_size_A: float) -> Field:
         """The same field on pixels of about this size; never finer than it is."""
         n_in = self.image.shape[-1]
-        n_out = _even_fast(math.ceil(n_in * self.pixel_size_A / pixel_size_A))
+        n_out = even_fast_size(math.ceil(n_in * self.pixel_size_A / pixel_size_A))
         if n_out >= n_in:
             return self
         ratio = n_in / n_out
@@ -61,11 +61,6 @@ class Field:
         return math.ceil(self.margin_px / self.scale)
 
 
-def _even_fast(n: int) -> int:
-    """The smallest even length from ``n`` on with prime factors up to 5."""
-    return 2 * int(next_fast_len(math.ceil(n / 2), real=True))
-
-
 def picking_pixel_size_A(diameter_A: float) -> float:
     """Pixel on which particles of a diameter are matched."""
     return min(diameter_A / PIXELS_PER_DIAMETER, COARSEST_PIXEL_A)
@@ -80,7 +75,7 @@ def field_of(micrograph: FloatArray, pixel_size_A: float, margin_A: float, devic
         sd = values.std() or 1.0
     values = np.clip((values - centre) / sd, -OUTLIER_SPREADS, OUTLIER_SPREADS)
     margin = math.ceil(margin_A / pixel_size_A)
-    n = _even_fast(max(values.shape) + 2 * margin)
+    n = even_fast_size(max(values.shape) + 2 * margin)
     widths = [(margin, n - size - margin) for size in values.shape]
     padded = torch.from_numpy(np.pad(values, widths, mode="symmetric").astype(np.float32)).to(device)
     return Field(padded, pixel_size_A, 1.0, margin, (values.shape[0], values.shape[1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from halfmap.errors import HalfmapError
 from halfmap.fourier.grid import radius_px, real_space_radius_px
+from halfmap.fourier.windows import cosine_edge
 from halfmap.postprocess.options import MaskOptions
 from halfmap.typing import Array, FloatArray
 
@@ -87,8 +87,8 @@ def low_passed(volume: Float[Tensor, "z y x"], pixel_size_A: float, resolution_A
     n = volume.shape[0]
     radius = radius_px((n, n, n), volume.device)
     shell = n * pixel_size_A / resolution_A
-    edge = ((radius - shell) / 2.0 + 0.5).clamp(0.0, 1.0)
-    filtered: Tensor = torch.fft.irfftn(torch.fft.rfftn(volume) * (0.5 + 0.5 * torch.cos(math.pi * edge)), s=(n, n, n))
+    lowpass = cosine_edge((radius - shell) / 2.0 + 0.5)
+    filtered: Tensor = torch.fft.irfftn(torch.fft.rfftn(volume) * lowpass, s=(n, n, n))
     return filtered
 
 
@@ -143,5 +143,4 @@ def soft_edged(solid: Array, extend_px: float, soft_px: float) -> FloatArray:
     distance = ndimage.distance_transform_edt(~solid)
     if soft_px <= 0:
         return np.asarray(distance <= extend_px, dtype=np.float32)
-    fall = np.clip((distance - extend_px) / soft_px, 0.0, 1.0)
-    return np.asarray(0.5 + 0.5 * np.cos(np.pi * fall), dtype=np.float32)
+    return np.asarray(cosine_edge(torch.from_numpy((distance - extend_px) / soft_px)), dtype=np.float32)

@@ -22,6 +22,7 @@ from halfmap.jobs.run_options import RunOptions
 from halfmap.jobs.step import Port, Step
 from halfmap.options import Options
 from halfmap.project.plan import PLAN_FILE, STARTS, Plan, options_for, plan_text
+from halfmap.refine.refine3d.options import FIRST_RESOLUTIONS_A
 
 CHAIN: Final = (
     "motion", "ctf", "pick", "extract", "class2d", "select", "abinitio", "refine", "mask", "postprocess",
@@ -31,9 +32,6 @@ RESULTS: Final = ("map.mrc", "half1.mrc", "half2.mrc", "mask.mrc", "particles.st
 """Files that stand in the session's folder at the end, from the last job that wrote one of that name."""
 PARTICLES_PER_CLASS: Final = 100
 CLASSES: Final = (8, 50)
-
-NEVER_FINER_A: Final = 20.0
-"""Refinement by itself takes no more of its starting map than this."""
 
 CommandOf = Callable[[Step, Sequence[str], Options, RunOptions], tuple[str, ...]]
 
@@ -145,7 +143,7 @@ class Session:
         if self.plan.session.diameter_A is None and record.figures.get("diameter_A"):
             self.derived["diameter_A"] = float(record.figures["diameter_A"])
         # Low-passed any further, a start would show refinement nothing by which to tell views apart.
-        if (record.figures.get("told_apart_A") or NEVER_FINER_A) < NEVER_FINER_A:
+        if (record.figures.get("told_apart_A") or FIRST_RESOLUTIONS_A[0]) < FIRST_RESOLUTIONS_A[0]:
             self.derived["initial_resolution_A"] = float(record.figures["told_apart_A"])
 
     def _say_choices(self, step: Step) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halfmap.jobs.step import Citation, Failure, Port, Step
-from halfmap.refine.abinitio_options import AbInitioOptions
+from halfmap.refine.abinitio.options import AbInitioOptions
 
 if TYPE_CHECKING:
     from halfmap.jobs.context import JobContext
@@ -18,7 +18,7 @@ FEWEST = 50
 def run(job: JobContext, inputs: Mapping[str, list[Path]], options: AbInitioOptions) -> Mapping[str, Any]:
     """Find a map from particles alone."""
     from halfmap.io.relion import read_image_set
-    from halfmap.refine.abinitio_files import reconstruct_particles
+    from halfmap.refine.abinitio.files import reconstruct_particles
     from halfmap.steps.files import located
 
     star = inputs["particles"][0]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halfmap.jobs.step import Citation, Failure, Port, Step
-from halfmap.refine.class2d_options import Class2DOptions
+from halfmap.refine.class2d.options import Class2DOptions
 
 if TYPE_CHECKING:
     from halfmap.jobs.context import JobContext
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def run(job: JobContext, inputs: Mapping[str, list[Path]], options: Class2DOptions) -> Mapping[str, Any]:
     """Sort particles into classes and average them."""
     from halfmap.io.relion import read_image_set
-    from halfmap.refine.class2d_files import classify_particles
+    from halfmap.refine.class2d.files import classify_particles
     from halfmap.steps.files import located
 
     star = inputs["particles"][0]

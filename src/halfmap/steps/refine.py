@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halfmap.jobs.step import Citation, Failure, Port, Step
-from halfmap.refine.options import RefineOptions
+from halfmap.refine.refine3d.options import RefineOptions
 
 if TYPE_CHECKING:
     from halfmap.jobs.context import JobContext
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def run(job: JobContext, inputs: Mapping[str, list[Path]], options: RefineOptions) -> Mapping[str, Any]:
     """Refine poses and maps of two independent halves."""
     from halfmap.io.relion import read_image_set
-    from halfmap.refine.refine3d_files import refine_particles
+    from halfmap.refine.refine3d.files import refine_particles
     from halfmap.steps.files import located
 
     star = inputs["particles"][0]

@@ -12,8 +12,8 @@ from halfmap.data.records import ImageSet, Volume
 from halfmap.data.table import Table
 from halfmap.geometry.rotations import euler_from_matrix, random_rotations
 from halfmap.geometry.symmetry import point_group
-from halfmap.refine.lattice import MapGrid
-from halfmap.refine.observations import Observations
+from halfmap.refine.images.lattice import MapGrid
+from halfmap.refine.images.observations import Observations
 from halfmap.simulate.projection import Optics, Projector, contrast_images
 
 OPTICS = Optics(300.0, 2.7, 0.1)

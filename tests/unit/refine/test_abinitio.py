@@ -15,12 +15,12 @@ from halfmap.geometry.symmetry import point_group
 from halfmap.io.mrc import read_volume, write_stack
 from halfmap.io.relion import read_image_set
 from halfmap.io.star import read_star
-from halfmap.refine.abinitio import AbInitio, centre_of_mass_px, free_part, spherical_average
-from halfmap.refine.abinitio_files import TOLD_APART, reconstruct_particles
-from halfmap.refine.abinitio_options import AbInitioOptions
-from halfmap.refine.abinitio_rounds import Tournament
-from halfmap.refine.abinitio_schedule import Round, Step, fine_schedule, schedule, settled
-from halfmap.refine.lattice import MapGrid
+from halfmap.refine.abinitio.files import TOLD_APART, reconstruct_particles
+from halfmap.refine.abinitio.options import AbInitioOptions
+from halfmap.refine.abinitio.rounds import Tournament
+from halfmap.refine.abinitio.schedule import Round, Step, fine_schedule, schedule, settled
+from halfmap.refine.abinitio.search import AbInitio, centre_of_mass_px, free_part, spherical_average
+from halfmap.refine.images.lattice import MapGrid
 from halfmap.validation.align_maps import align_maps, aligned_map
 
 DIAMETER_A = 90.0

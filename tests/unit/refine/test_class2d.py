@@ -11,12 +11,12 @@ from halfmap.geometry.rotations import matrix_from_euler
 from halfmap.io.mrc import open_stack, write_stack
 from halfmap.io.relion import read_image_set
 from halfmap.io.star import read_star
-from halfmap.refine.class2d import Classification, centre_of_mass_px, class_radius_px
-from halfmap.refine.class2d_em import disc_of_shifts
-from halfmap.refine.class2d_files import classify_particles
-from halfmap.refine.class2d_options import Class2DOptions
-from halfmap.refine.class2d_schedule import schedule
-from halfmap.refine.lattice import MapGrid
+from halfmap.refine.class2d.classification import Classification, centre_of_mass_px, class_radius_px
+from halfmap.refine.class2d.files import classify_particles
+from halfmap.refine.class2d.options import Class2DOptions
+from halfmap.refine.class2d.schedule import schedule
+from halfmap.refine.images.lattice import MapGrid
+from halfmap.refine.rings.expectation import disc_of_shifts
 
 DIAMETER_A = 70.0
 GRID = MapGrid(32, 3.0)

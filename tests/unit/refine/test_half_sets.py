@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from halfmap.errors import HalfmapError
-from halfmap.refine.refine3d_files import half_sets
+from halfmap.refine.images.sources import half_sets
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import torch
 
 from halfmap.geometry.rotations import matrix_from_rotation_vector, random_rotations
 from halfmap.optics.ctf import ctf_2d
-from halfmap.refine.climb import Landscape, ShiftPrior
-from halfmap.refine.half import first_noise
-from halfmap.refine.lattice import Lattice, MapGrid
-from halfmap.refine.local import SliceSource, pose_scores, pose_scores_plain
-from halfmap.refine.search3d import PoseSearch, plan_search
+from halfmap.refine.images.lattice import Lattice, MapGrid
+from halfmap.refine.refine3d.half import first_noise
+from halfmap.refine.search.climb import Landscape, ShiftPrior
+from halfmap.refine.search.local import SliceSource, pose_scores, pose_scores_plain
+from halfmap.refine.search.poses import PoseSearch, plan_search
 
 
 @pytest.fixture(scope="module")

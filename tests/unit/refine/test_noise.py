@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from halfmap.errors import HalfmapError
-from halfmap.refine.half import first_noise
-from halfmap.refine.lattice import MapGrid
-from halfmap.refine.noise import NoiseModel, balanced_scale
+from halfmap.refine.images.lattice import MapGrid
+from halfmap.refine.images.noise import NoiseModel, balanced_scale
+from halfmap.refine.refine3d.half import first_noise
 
 
 def test_white_noise_has_the_power_of_its_pixels(phantom, simulated):

@@ -4,8 +4,8 @@ import torch
 
 from halfmap.errors import BadInputError, HalfmapError
 from halfmap.fourier.transform import centred_rfft2
-from halfmap.refine.lattice import Lattice, MapGrid
-from halfmap.refine.observations import Observations, normalise, transform_at
+from halfmap.refine.images.lattice import Lattice, MapGrid
+from halfmap.refine.images.observations import Observations, normalise, transform_at
 
 
 def test_transform_on_the_own_grid_is_the_fft():

@@ -4,11 +4,11 @@ import torch
 
 from halfmap.fourier.fsc import fsc, resolution_A
 from halfmap.geometry.symmetry import point_group
-from halfmap.refine.half import first_noise
-from halfmap.refine.lattice import MapGrid
-from halfmap.refine.reconstruct import Accumulator
-from halfmap.refine.regularise import masked_fsc, resolution_shell, ssnr_of_half, trusted
-from halfmap.refine.rings import shift_phases
+from halfmap.refine.images.lattice import MapGrid
+from halfmap.refine.refine3d.half import first_noise
+from halfmap.refine.rings.transform import shift_phases
+from halfmap.refine.volume.reconstruct import Accumulator
+from halfmap.refine.volume.regularise import masked_fsc, resolution_shell, ssnr_of_half, trusted
 
 
 def inserted(data, grid, diameter_A, rows, symmetry="C1", rot=None):

@@ -9,12 +9,12 @@ from halfmap.errors import HalfmapError
 from halfmap.fourier.fsc import fsc, resolution_A
 from halfmap.geometry.rotations import angular_distance_rad
 from halfmap.geometry.symmetry import nearest_equivalent, point_group
-from halfmap.refine.lattice import MapGrid
-from halfmap.refine.options import RefineOptions
-from halfmap.refine.reconstruct import Accumulator
-from halfmap.refine.reference import on_grid
-from halfmap.refine.refine3d import Refinement
-from halfmap.refine.regularise import masked_fsc, ssnr_of_whole
+from halfmap.refine.images.lattice import MapGrid
+from halfmap.refine.refine3d.options import RefineOptions
+from halfmap.refine.refine3d.reference import on_grid
+from halfmap.refine.refine3d.refinement import Refinement
+from halfmap.refine.volume.reconstruct import Accumulator
+from halfmap.refine.volume.regularise import masked_fsc, ssnr_of_whole
 from halfmap.units import DEG
 
 
@@ -41,8 +41,8 @@ def pose_errors(result, data, symmetry="C1"):
 
 def with_true_poses(data, grid, diameter_A, mask, symmetry="C1"):
     """Best map that these data can give: poses known."""
-    from halfmap.refine.half import first_noise
-    from halfmap.refine.rings import shift_phases
+    from halfmap.refine.refine3d.half import first_noise
+    from halfmap.refine.rings.transform import shift_phases
 
     observations = data.observations(grid, diameter_A)
     lattice, sums = observations.lattice, []

@@ -5,7 +5,10 @@ import pytest
 import torch
 
 from halfmap.errors import HalfmapError
-from halfmap.refine.rings import (
+from halfmap.refine.rings.average import averages, empty_sums, on_larger_grid, sum_aligned, sum_images
+from halfmap.refine.rings.sampling import ring_points
+from halfmap.refine.rings.search import search
+from halfmap.refine.rings.transform import (
     RingGrid,
     RingTransform,
     angular_coefficients,
@@ -16,9 +19,6 @@ from halfmap.refine.rings import (
     ring_references,
     shift_phases,
 )
-from halfmap.refine.rings_average import averages, empty_sums, on_larger_grid, sum_aligned, sum_images
-from halfmap.refine.rings_sampling import ring_points
-from halfmap.refine.rings_search import search
 
 BOX = 48
 RADIUS = 16

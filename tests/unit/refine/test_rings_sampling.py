@@ -9,8 +9,8 @@ import torch
 from halfmap.fourier.slices import empty_volume_ft, prepare_volume
 from halfmap.fourier.transform import centred_rfft2
 from halfmap.geometry.rotations import in_plane, random_rotations
-from halfmap.refine.rings import RingGrid, ring_grid
-from halfmap.refine.rings_sampling import images_of_rings, insert_rings, ring_points, rings_of_images, rings_of_volume
+from halfmap.refine.rings.sampling import images_of_rings, insert_rings, ring_points, rings_of_images, rings_of_volume
+from halfmap.refine.rings.transform import RingGrid, ring_grid
 
 BOX = 32
 

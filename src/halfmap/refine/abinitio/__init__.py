@@ -1,0 +1,1 @@
+"""A first map from particles alone."""

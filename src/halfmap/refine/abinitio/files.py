@@ -1,0 +1,188 @@
+"""An ab initio reconstruction's inputs and outputs as files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from halfmap.data.records import ImageSet, Volume
+from halfmap.fourier.crop import pad_3d, resample_3d
+from halfmap.fourier.fsc import resolution_A
+from halfmap.geometry.rotations import euler_from_matrix
+from halfmap.io.mrc import write_volume
+from halfmap.io.relion import write_image_set
+from halfmap.io.star import StarBlock, write_star
+from halfmap.refine.abinitio.options import AbInitioOptions
+from halfmap.refine.abinitio.rounds import Tournament
+from halfmap.refine.abinitio.schedule import FINE_STARTS, Round, fine_schedule, schedule
+from halfmap.refine.abinitio.search import AbInitio, Hypothesis
+from halfmap.refine.images.close_up import CloseUp
+from halfmap.refine.images.sources import half_sets, native_box_px, working_observations
+from halfmap.refine.session import Session
+from halfmap.refine.work import single_threaded_torch
+from halfmap.typing import Array, PathLike
+
+CHECKPOINT = "abinitio"
+FIRST_RESOLUTION_A, FINE_RESOLUTION_A = 12.0, 9.0
+"""Finest resolutions where none is asked for: the second where views are not told apart at the first."""
+TRIED_RESOLUTIONS_A = (40.0, 32.0, 26.0, 21.0, 17.0, 14.0, 12.0, 10.5)
+TOLD_APART = 2.0
+"""Gain in log-likelihood over the spherical average from which on the views of a particle count as told apart."""
+CLOSE_FRAC = 0.02
+"""Starts whose log-likelihoods differ by less than this share count as the same answer."""
+
+
+def reconstruct_particles(
+    images: ImageSet, star: PathLike, options: AbInitioOptions, folder: Path, device: str, session: Session
+) -> dict[str, Any]:
+    """Find a first map and write ``map.mrc``, ``particles.star`` and ``starts.star`` into a folder.
+
+    Parameters
+    ----------
+    images
+        The particles.
+    star
+        The file that they were read from.
+    options
+        Declared options.
+    folder
+        Where outputs go.
+    device
+        Where to compute.
+    session
+        Whoever runs this.
+
+    Returns
+    -------
+    Figures for the record of the job.
+
+    Notes
+    -----
+    All particles are written; those beyond ``options.max_particles`` are not looked at and get no pose.
+    """
+    used = np.sort(np.random.default_rng([session.seed, 0]).permutation(len(images))[: options.max_particles])
+    if len(used) < len(images):
+        session.log(f"{len(used)} of {len(images)} particles are taken to find the map; the others get no pose")
+    some = images.select(used)
+    finest_A = options.resolution_A or FINE_RESOLUTION_A
+    observations, native = working_observations(
+        some, star, options.diameter_A, finest_A, 2 * options.offset_range_A, folder, device, session
+    )
+    half_set = np.asarray(half_sets(some, session))
+    with single_threaded_torch():
+        search = _searched(observations, half_set, options, session)
+        told_apart_A = search.told_apart_A()
+    run, best, scores, gain = search.run, search.best, search.scores, search.shape_gain
+    grid = observations.grid
+    curve = torch.as_tensor(best.correlation)
+    finest_A = grid.length_A / run.steps[-1].radius_px
+    reached_A = max(resolution_A(curve, 0.5, grid.box_px, grid.pixel_size_A), finest_A)
+    volume = resample_3d(pad_3d(best.volume.cpu(), native_box_px(grid, native)), native.box_px).numpy()
+    write_volume(folder / "map.mrc", Volume(volume, native.pixel_size_A))
+    write_image_set(folder / "particles.star", _with_poses(images, best, used))
+    write_star(folder / "starts.star", {"starts": _starts_block(scores)})
+    agreeing = int((scores >= scores.max() - CLOSE_FRAC * abs(scores.max())).sum())
+    session.log(f"{agreeing} of {len(scores)} random starts came to the same likelihood as the best")
+    session.log("the hand of the map is undetermined: projections do not tell it")
+    if agreeing == 1 and len(scores) > 1:
+        session.warn(
+            "only one of the random starts reached the best likelihood; run again with another --seed to be sure"
+        )
+    return {
+        "items_in": len(images),
+        "items_out": len(images),
+        "used_particles": len(used),
+        "symmetry": run.symmetry,
+        "resolution_A": round(float(reached_A), 1),
+        "starts": len(scores),
+        "agreeing_starts": agreeing,
+        "shape_gain": round(gain, 2),
+        "told_apart_A": None if told_apart_A is None else round(told_apart_A, 1),
+        "hand": "undetermined",
+    }
+
+
+@dataclass(frozen=True)
+class _Searched:
+    """The search that was done last, its best map, and what the starts reached."""
+
+    run: AbInitio
+    best: Hypothesis
+    scores: Array
+    shape_gain: float
+
+    def told_apart_A(self) -> float | None:
+        """The coarsest resolution at which the map tells views apart; None if it never does."""
+        finest_A = self.run.observations.grid.length_A / self.run.steps[-1].radius_px
+        for limit_A in (*(tried_A for tried_A in TRIED_RESOLUTIONS_A if tried_A > finest_A), finest_A):
+            if self.run.shape_gain(self.best, limit_A) >= TOLD_APART:
+                return limit_A
+        return None
+
+
+def _searched(observations: CloseUp, half_set: Array, options: AbInitioOptions, session: Session) -> _Searched:
+    """To the resolution asked for; if none is, to a first one, and on to a finer one where the views need it."""
+    count, grid = int(observations.usable.sum()), observations.grid
+    first_A = options.resolution_A or FIRST_RESOLUTION_A
+    rounds = schedule(options, first_A, count, grid.length_A, grid.nyquist_px)
+    found = _outcome(observations, half_set, options, rounds, (CHECKPOINT, options.starts), session)
+    finer = options.resolution_A is None and found.shape_gain < TOLD_APART
+    if finer:
+        session.log(
+            f"down to {first_A:g} Å particles fit the map no better than its average over all directions (a gain of "
+            f"{found.shape_gain:.2f} in log-likelihood): the search starts anew at {FINE_RESOLUTION_A:g} Å"
+        )
+        rounds = fine_schedule(FINE_RESOLUTION_A, count, grid.length_A, grid.nyquist_px)
+        starts = (f"{CHECKPOINT}-fine", FINE_STARTS * options.starts)
+        found = _outcome(observations, half_set, options, rounds, starts, session)
+    if found.shape_gain < TOLD_APART:
+        session.warn(
+            f"particles fit the map hardly better than its average over all directions (a gain of "
+            f"{found.shape_gain:.2f} in log-likelihood): their views are not told apart, do not trust this map"
+        )
+    return found
+
+
+def _outcome(
+    observations: CloseUp,
+    half_set: Array,
+    options: AbInitioOptions,
+    rounds: list[Round],
+    starts: tuple[str, int],
+    session: Session,
+) -> _Searched:
+    run = AbInitio(observations, half_set, options, rounds, session.seed, threads=session.threads)
+    tournament = Tournament(run, rounds, *starts, session)
+    best = tournament.outcome()
+    gain = run.shape_gain(best)
+    session.log(f"particles fit the map better than its average over all directions by {gain:.2f} in log-likelihood")
+    return _Searched(run, best, tournament.scores(), gain)
+
+
+def _with_poses(particles: ImageSet, best: Hypothesis, used: Array) -> ImageSet:
+    """All particles; those that were not used have pose 0 and a largest posterior of 0."""
+    seen = best.assignment.class_index >= 0
+    rows = used[seen]
+    euler = euler_from_matrix(torch.as_tensor(best.rot_img_from_map[seen])).numpy()
+    found = {
+        "rot_rad": euler[:, 0],
+        "tilt_rad": euler[:, 1],
+        "psi_rad": euler[:, 2],
+        "shift_x_A": best.assignment.shift_A[seen, 0],
+        "shift_y_A": best.assignment.shift_A[seen, 1],
+        "max_posterior": best.assignment.max_posterior[seen],
+        "log_likelihood_contribution": best.assignment.log_likelihood[seen],
+    }
+    columns = {}
+    for name, values in found.items():
+        columns[name] = np.zeros(len(particles))
+        columns[name][rows] = values
+    return particles.with_columns(**columns)
+
+
+def _starts_block(scores: Array) -> StarBlock:
+    return StarBlock({"rlnHalfmapStart": np.arange(1, len(scores) + 1), "rlnHalfmapLogLikelihood": scores})

@@ -1,0 +1,362 @@
+"""A first map from particles alone: stochastic expectation-maximisation over all poses.
+
+The search by rings gives every particle its posterior over all views, shifts and in-plane angles;
+the sums over the particles of each view, corrected for the CTF, are inserted into the map as one
+slice. Several random starts at low resolution, on small random batches, compete by their
+likelihood; the best goes on to finer resolution with all particles. Where a point group is imposed,
+views are searched in its asymmetric unit and slices inserted at all equivalent poses. A group that
+is imposed from the start can hold a map at the average of both hands; every other start therefore
+begins without symmetry, and is brought onto the axes of the group later on (``symmetry_axes``). The
+hand of a map cannot be told from projections and stays undetermined.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from halfmap.errors import HalfmapError
+from halfmap.fourier.fsc import fsc
+from halfmap.fourier.grid import real_space_radius_px
+from halfmap.fourier.slices import prepare_volume
+from halfmap.fourier.windows import soft_ball
+from halfmap.geometry.rotations import in_plane, random_rotations
+from halfmap.geometry.so3 import RotationGrid, grid
+from halfmap.geometry.sphere import healpix_spacing_rad
+from halfmap.geometry.symmetry import canonical_name, point_group, symmetrise_poses
+from halfmap.refine.abinitio.options import AbInitioOptions
+from halfmap.refine.abinitio.schedule import Round, Step
+from halfmap.refine.abinitio.symmetry_axes import find_axes, symmetrised_map
+from halfmap.refine.images.observations import BATCH, ParticleSource
+from halfmap.refine.rings.average import RingSums, averages
+from halfmap.refine.rings.expectation import Assignment, Classifier, DrawnPoses, Search, disc_of_shifts, information
+from halfmap.refine.rings.sampling import insert_rings, rings_of_volume
+from halfmap.refine.rings.transform import RingGrid, RingTransform, ring_grid
+from halfmap.refine.volume.reconstruct import PADDING, Accumulator
+from halfmap.typing import Array, FloatArray
+
+MASK_EDGE_PX = 3.0
+WIDEST_SPACING, GOOD_SPACING = 1.4, 0.7
+"""Views are at most the first times resolution / radius apart, and the second where that is not too many."""
+MANY_VIEWS = 400
+FEWEST_PARTICLES = 50
+START_SLICES = 40
+"""Slices of a random start, symmetry mates counted: few, so that starts differ."""
+FEWEST_VIEWS = 6
+"""Views in the asymmetric unit at least."""
+COMPARED_PARTICLES = 300
+"""Particles of which the likelihoods of a map and of its spherical average are compared."""
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One candidate map and what led to it.
+
+    Attributes
+    ----------
+    seed
+        Number of its random start.
+    symmetry
+        Point group that is imposed at present.
+    steps_done
+        Steps done.
+    volume
+        The map, filtered, masked and not negative: the reference of the next step.
+    assignment
+        View (index into the directions of the last step), in-plane angle and shift of each particle.
+    rot_img_from_map
+        Best pose of each particle seen so far, ``[n, 3, 3]``.
+    correlation
+        Fourier shell correlation of the half-maps of the last step.
+    log_likelihood
+        Mean over the particles of the last step.
+    carried
+        Sums of the last step, of both half-sets.
+    """
+
+    seed: int
+    symmetry: str
+    steps_done: int
+    volume: Tensor
+    assignment: Assignment
+    rot_img_from_map: FloatArray
+    correlation: FloatArray
+    log_likelihood: float
+    carried: tuple[Accumulator, Accumulator] | None = None
+
+
+class AbInitio:
+    """The search for a first map, one step of one hypothesis at a time.
+
+    Parameters
+    ----------
+    observations
+        The particles.
+    half_set
+        1 or 2 for each particle.
+    options
+        How to search.
+    rounds
+        What to do.
+    seed
+        Of everything random.
+    threads
+        Batches worked on at once; the result does not depend on it.
+    """
+
+    def __init__(
+        self,
+        observations: ParticleSource,
+        half_set: Array,
+        options: AbInitioOptions,
+        rounds: Sequence[Round],
+        seed: int,
+        *,
+        threads: int = 1,
+    ) -> None:
+        self.observations, self.half_set, self.options, self.seed = observations, half_set, options, seed
+        self.threads = threads
+        self.steps = [step for part in rounds for step in part.steps]
+        self.symmetry = canonical_name(options.symmetry)
+        self.rows = np.flatnonzero(observations.usable)
+        if len(self.rows) < FEWEST_PARTICLES:
+            raise HalfmapError(
+                f"{len(self.rows)} usable particles are too few for a map from nothing.",
+                remedy="Give at least some hundred particles.",
+            )
+        box = observations.grid
+        edge_px = MASK_EDGE_PX
+        radius_px = observations.diameter_A / 2 / box.pixel_size_A + edge_px
+        self.object_radius_frac = min(0.5, radius_px / box.box_px)
+        self.mask = soft_ball((box.box_px,) * 3, 2 * (radius_px - edge_px), edge_px, observations.device)
+
+    def start(self, number: int) -> Hypothesis:
+        """A map from a few particles at random poses: a blob with random detail."""
+        step = self.steps[0]
+        generator = np.random.default_rng([self.seed, 1, number])
+        symmetry = self.symmetry if number % 2 == 0 or step.symmetric else "C1"
+        operators = self._operators(symmetry)
+        count = max(2, START_SLICES // len(operators))
+        rows = np.sort(generator.permutation(self.rows)[:count])
+        sigma2 = self.observations.background_sigma2
+        lattice = self.observations.lattice.within(step.radius_px)
+        torch_generator = torch.Generator().manual_seed(int(generator.integers(1 << 62)))
+        poses = random_rotations(len(rows), torch_generator).to(self.observations.device)
+        sums = Accumulator.empty(self.observations.grid, step.radius_px, self.observations.device)
+        for begin in range(0, len(rows), BATCH):
+            batch = self.observations.batch(rows[begin : begin + BATCH], step.radius_px)
+            noise = torch.as_tensor(sigma2, dtype=torch.float32, device=batch.ft.device)
+            noise = noise[batch.group][:, lattice.shell.long()]
+            sums.insert(
+                lattice, batch.ft * batch.ctf / noise, batch.ctf.square() / noise, poses[begin : begin + BATCH],
+                operators,
+            )  # fmt: skip
+        volume = sums.volume(torch.ones(step.radius_px + 1)) * self.mask
+        n = len(self.observations)
+        return Hypothesis(
+            number, symmetry, 0, volume, Assignment.blank(n), np.tile(np.eye(3), (n, 1, 1)),
+            np.zeros(step.radius_px + 1), -math.inf,
+        )  # fmt: skip
+
+    def advance(self, hypothesis: Hypothesis) -> Hypothesis:
+        """Make the next step of one hypothesis."""
+        step = self.steps[hypothesis.steps_done]
+        if step.symmetric and hypothesis.symmetry != self.symmetry:
+            hypothesis = self._on_axes(hypothesis, step)
+        # The last steps of a round meet the same particles and views in all starts: their likelihoods compare.
+        number = 0 if step.compared else 1 + hypothesis.seed
+        generator = np.random.default_rng([self.seed, 2, hypothesis.steps_done, number])
+        rows = np.sort(generator.permutation(self.rows)[: step.n_images])
+        views = self._views(step, hypothesis.symmetry, int(generator.integers(1 << 31)))
+        directions = views.directions().to(self.observations.device)
+        drawn = DrawnPoses(self.seed, hypothesis.steps_done) if step.drawn else None
+        classifier = self._classifier(hypothesis.volume, directions, step, drawn)
+        assignment = hypothesis.assignment.copied()
+        found = classifier.expectation(rows, self.half_set, self._search(step), assignment)
+        poses = hypothesis.rot_img_from_map.copy()
+        turned = in_plane(assignment.psi_rad[rows]) @ views.directions()[assignment.class_index[rows]]
+        poses[rows] = turned.numpy()
+        operators = self._operators(hypothesis.symmetry)
+        equivalent = symmetrise_poses(directions, operators)
+        first, second = (self._inserted(classifier.grid, sums, equivalent, step) for sums in found.halves)
+        if step.carried_frac and hypothesis.carried and hypothesis.carried[0].radius_px == first.radius_px:
+            first = first.plus(hypothesis.carried[0], step.carried_frac)
+            second = second.plus(hypothesis.carried[1], step.carried_frac)
+        correlation, ssnr = self._signal([first, second], step.radius_px)
+        volume = first.plus(second).volume(ssnr)
+        return replace(
+            hypothesis,
+            steps_done=hypothesis.steps_done + 1,
+            volume=self._constrained(volume, operators, assignment, poses, positive=step.positive),
+            assignment=assignment,
+            rot_img_from_map=poses,
+            correlation=correlation,
+            log_likelihood=float(assignment.log_likelihood[rows].mean()),
+            carried=(first, second) if step.carried_frac else None,
+        )
+
+    def shape_gain(self, hypothesis: Hypothesis, resolution_A: float | None = None) -> float:
+        """Mean log-likelihood of particles against the map, less that against its spherical average.
+
+        Views are told apart by the difference alone: where it is near zero, poses are arbitrary.
+        At the resolution of the last step, if no coarser one is given.
+        """
+        step = self.steps[hypothesis.steps_done - 1]
+        if resolution_A is not None:
+            radius_px = max(5, math.floor(self.observations.grid.length_A / resolution_A))
+            step = replace(step, radius_px=min(step.radius_px, radius_px))
+        generator = np.random.default_rng([self.seed, 4])
+        rows = np.sort(generator.permutation(self.rows)[:COMPARED_PARTICLES])
+        views = self._views(step, hypothesis.symmetry, int(generator.integers(1 << 31)))
+        mean = []
+        for volume in (hypothesis.volume, spherical_average(hypothesis.volume)):
+            classifier = self._classifier(volume, views.directions().to(volume.device), step, None)
+            assignment = hypothesis.assignment.copied()
+            classifier.expectation(rows, self.half_set, self._search(step), assignment)
+            mean.append(assignment.log_likelihood[rows].mean())
+        return float(mean[0] - mean[1])
+
+    def _classifier(
+        self,
+        volume: Float[Tensor, "n n n"],
+        directions: Float[Tensor, "d 3 3"],
+        step: Step,
+        drawn: DrawnPoses | None,
+    ) -> Classifier:
+        """Particles against views of a map."""
+        transform = self._transform(step.radius_px)
+        rings = transform.grid
+        known = self.observations.background_sigma2
+        sigma2 = known[:, np.minimum(np.arange(rings.n_rings), known.shape[1] - 1)]
+        prepared = prepare_volume(volume, float(rings.n_rings))
+        polar = rings_of_volume(rings, prepared, directions, PADDING, threads=self.threads)
+        return Classifier(
+            self.observations, step.radius_px, transform, sigma2, polar, threads=self.threads, drawn=drawn
+        )
+
+    def _operators(self, symmetry: str) -> Float[Tensor, "operators 3 3"]:
+        return point_group(symmetry).to(self.observations.device)
+
+    def _on_axes(self, hypothesis: Hypothesis, step: Step) -> Hypothesis:
+        """The map in the frame where it is most nearly symmetric, symmetrised; the poses follow."""
+        pixel_size_A = self.observations.grid.pixel_size_A
+        resolution_A = self.observations.grid.length_A / step.radius_px
+        axes = find_axes(hypothesis.volume, self.symmetry, pixel_size_A, resolution_A=resolution_A)
+        volume = symmetrised_map(hypothesis.volume, axes, self.symmetry, pixel_size_A)
+        assignment = hypothesis.assignment.copied()
+        seen = assignment.class_index >= 0
+        assignment.shift_A[seen] -= (hypothesis.rot_img_from_map[seen] @ axes.shift_A)[:, :2]
+        return replace(
+            hypothesis,
+            symmetry=self.symmetry,
+            volume=volume * self.mask,
+            assignment=assignment,
+            rot_img_from_map=hypothesis.rot_img_from_map @ axes.rot_map_from_axes,
+        )
+
+    def _transform(self, radius_px: int) -> RingTransform:
+        rings = ring_grid(radius_px + 0.499, self.object_radius_frac)
+        lattice = self.observations.lattice.within(radius_px)
+        kx, ky = (k.cpu().double().numpy() for k in (lattice.kx_px, lattice.ky_px))
+        return RingTransform(rings, kx, ky, self.observations.device)
+
+    def _views(self, step: Step, symmetry: str, seed: int) -> RotationGrid:
+        """Views of the asymmetric unit, as close as the resolution asks for, turned at random."""
+        resolution_A = self.observations.grid.length_A / step.radius_px
+        unit_rad = resolution_A / (self.observations.diameter_A / 2)
+        n_operators = len(self._operators(symmetry))
+        order = 1
+        while (
+            healpix_spacing_rad(order) > WIDEST_SPACING * unit_rad
+            or 12 * 4**order < FEWEST_VIEWS * n_operators
+            or (
+                healpix_spacing_rad(order) > GOOD_SPACING * unit_rad
+                and 12 * 4 ** (order + 1) <= MANY_VIEWS * n_operators
+            )
+        ):
+            order += 1
+        return grid(order, symmetry, seed=seed)
+
+    def _search(self, step: Step) -> Search:
+        step_A = self.observations.grid.length_A / step.radius_px / 4
+        range_A = max(step_A, min(self.options.offset_range_A, 1.5 * step_A))
+        return Search(disc_of_shifts(step_A, range_A), self.options.offset_range_A / 2)
+
+    def _inserted(
+        self, rings: RingGrid, sums: RingSums, poses: Float[Tensor, "d operators 3 3"], step: Step
+    ) -> Accumulator:
+        """One slice for each view that was met, at all equivalent poses."""
+        met = torch.nonzero(sums.count > 1e-3)[:, 0]
+        met_sums = RingSums(sums.numerator[:, met], sums.normal[met], sums.count[met])
+        known = information(rings, met_sums)
+        floor = 1e-2 * known.amax(dim=1, keepdim=True).clamp_min(1e-12)
+        slices = averages(rings, met_sums, (0.02 * known).clamp_min(floor))
+        weight = (known * rings.pixels_per_point(known.device)).float()
+        weight[:, step.radius_px + 1 :] = 0.0
+        weights = weight[:, :, None].expand(slices.shape).contiguous()
+        sums_3d = Accumulator.empty(self.observations.grid, rings.n_rings - 1, self.observations.device)
+        for pose in poses[met].unbind(1):
+            insert_rings(rings, slices * weights, weights, pose, sums_3d.numerator, sums_3d.denominator, PADDING)
+        return sums_3d
+
+    def _signal(self, halves: list[Accumulator], radius_px: int) -> tuple[FloatArray, Float[Tensor, " shells"]]:
+        """Shell correlation of the halves within the mask, and the SSNR of their sum, smoothed."""
+        curve = fsc(*(half.volume() * self.mask for half in halves))[: radius_px + 1].double()
+        bounded = curve.clamp(0.0, 0.999)
+        smooth = bounded.clone()
+        smooth[1:-1] = (bounded[:-2] + 2 * bounded[1:-1] + bounded[2:]) / 4
+        return curve.cpu().numpy(), 2 * smooth / (1 - smooth) + 1e-2
+
+    def _constrained(
+        self,
+        volume: Float[Tensor, "n n n"],
+        operators: Float[Tensor, "operators 3 3"],
+        assignment: Assignment,
+        poses: FloatArray,
+        *,
+        positive: bool,
+    ) -> Float[Tensor, "n n n"]:
+        """Masked, without negative values if so asked, and centred as far as the point group leaves it free."""
+        masked = (volume * self.mask).clamp_min(0.0 if positive else -math.inf)
+        shift_px = -free_part(centre_of_mass_px(masked), operators).round().long()
+        if bool((shift_px != 0).any()):
+            x, y, z = shift_px.tolist()
+            masked = torch.roll(masked, (z, y, x), dims=(0, 1, 2))
+            moved_A = shift_px.double().cpu().numpy() * self.observations.grid.pixel_size_A
+            seen = assignment.class_index >= 0
+            assignment.shift_A[seen] += (poses[seen] @ moved_A)[:, :2]
+        return masked * self.mask
+
+
+def free_part(vector: Float[Tensor, " 3"], operators: Float[Tensor, "operators 3 3"]) -> Float[Tensor, " 3"]:
+    """What all operators of a point group leave in place of a vector."""
+    return operators.to(vector).mean(dim=0) @ vector
+
+
+def spherical_average(volume: Float[Tensor, "n n n"]) -> Float[Tensor, "n n n"]:
+    """Each voxel replaced by the mean over the sphere through it, linear between radii of whole pixels."""
+    radius = real_space_radius_px(tuple(volume.shape), volume.device).double()
+    inner = radius.floor().long()
+    share = (radius - inner).flatten()
+    n_bins = int(inner.max()) + 2
+    below, above = (1 - share, share)
+    flat, index = volume.double().flatten(), inner.flatten()
+    total = torch.bincount(index, flat * below, n_bins) + torch.bincount(index + 1, flat * above, n_bins)
+    weight = torch.bincount(index, below, n_bins) + torch.bincount(index + 1, above, n_bins)
+    profile = total / weight.clamp_min(1e-30)
+    return (profile[index] * below + profile[index + 1] * above).view_as(volume).to(volume.dtype)
+
+
+def centre_of_mass_px(volume: Float[Tensor, "n n n"]) -> Float[Tensor, 3]:
+    """Centre of mass (x, y, z) about the origin voxel of what is clearly denser than the solvent."""
+    dense = (volume - 0.1 * volume.max()).clamp_min(0.0).double()
+    total = dense.sum().clamp_min(1e-30)
+    axis = torch.arange(volume.shape[0], dtype=torch.float64, device=volume.device) - volume.shape[0] // 2
+    along = [dense.sum(dim=tuple({0, 1, 2} - {dim})) @ axis / total for dim in (2, 1, 0)]
+    return torch.stack(along)

@@ -1,0 +1,1 @@
+"""Particle images at the frequencies of a map, and their noise."""

@@ -1,0 +1,125 @@
+"""Particles from files for the passes that work on rings, and the diameter that masks them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from halfmap.data.halves import assign_half_sets
+from halfmap.data.records import ImageSet
+from halfmap.errors import BadInputError, HalfmapError
+from halfmap.io.images import ParticleImages
+from halfmap.refine.images.close_up import CloseUp
+from halfmap.refine.images.lattice import MapGrid
+from halfmap.refine.images.observations import Observations
+from halfmap.refine.session import Session
+from halfmap.typing import Array, PathLike
+
+MOST_FAULTS_FRAC = 0.05
+"""Share of particles that may be unreadable before the job fails."""
+CACHE_SHARE = 0.5
+"""Share of the memory that the images' transforms may take before they go to a file."""
+BOX_FRAC = 0.75
+"""Diameter, as a share of the box, of particles whose diameter is stated nowhere."""
+PIXELS_PER_RESOLUTION = 2.2
+"""Sampling of the working grid: the finest resolution ends a little before its Nyquist frequency."""
+
+
+def working_observations(
+    images: ImageSet,
+    star: PathLike,
+    diameter_A: float | None,
+    resolution_A: float,
+    slack_A: float,
+    folder: Path,
+    device: str,
+    session: Session,
+) -> tuple[CloseUp, MapGrid]:
+    """Read particles onto a grid just fine enough for a resolution and just large enough for shifts up to ``slack_A``.
+
+    Returns
+    -------
+    The particles, and the grid of their boxes as they are in the files.
+
+    Raises
+    ------
+    BadInputError
+        If the diameter is larger than the box.
+    HalfmapError
+        If more than 5 % of the particles cannot be used.
+    """
+    reader = ParticleImages(images, star)
+    native = map_grid(images, reader)
+    if diameter_A is None:
+        diameter_A = BOX_FRAC * native.length_A
+        if "particle_diameter_A" in images:
+            diameter_A = min(float(images["particle_diameter_A"].max()), native.length_A)
+        session.log(f"particles are taken to be {diameter_A:.0f} Å in diameter")
+    if diameter_A > native.length_A:
+        raise BadInputError(
+            Path(star), "box", found=f"{native.length_A:.0f} Å", expected=f"at least the diameter, {diameter_A:g} Å",
+            remedy="Extract the particles with a larger box, or give a smaller --diameter.",
+        )  # fmt: skip
+    box_px = min(native.box_px, 2 * math.ceil(native.length_A * PIXELS_PER_RESOLUTION / resolution_A / 2) + 2)
+    grid = MapGrid(box_px, native.length_A / box_px)
+    memory_GB = CACHE_SHARE * session.memory_GB / 2
+    observations = Observations(
+        images, reader, grid, diameter_A, device=device, memory_GB=memory_GB, cache_folder=folder
+    )
+    n_bad = int((~observations.usable).sum())
+    for fault in observations.faults:
+        session.warn(f"particle left out: {fault}")
+    if n_bad > MOST_FAULTS_FRAC * len(images):
+        first = observations.faults[0] if observations.faults else "they are constant or not finite"
+        raise HalfmapError(f"{n_bad} of {len(images)} particles cannot be used: {first}")
+    close_up = CloseUp(observations, slack_A, memory_GB=memory_GB, cache_folder=folder)
+    return close_up, native
+
+
+def native_box_px(grid: MapGrid, native: MapGrid) -> int:
+    """Pixels of a working grid that span the boxes in the files."""
+    return round(native.length_A / grid.pixel_size_A)
+
+
+def half_sets(images: ImageSet, session: Session) -> Array:
+    """The halves that the particles have, or new ones by micrograph (by particle if there is only one micrograph).
+
+    Raises
+    ------
+    HalfmapError
+        If the column holds anything but 1 and 2, or only one of them.
+    """
+    micrographs = set(images["micrograph_name"].tolist()) if "micrograph_name" in images else set()
+    if "half_set" in images:
+        found = set(np.unique(images["half_set"]).tolist())
+        if found == {1, 2}:
+            return images["half_set"]
+        if len(micrographs) != 1 or not found < {1, 2}:
+            raise HalfmapError(
+                f"half_set holds {sorted(found)}, expected 1 and 2",
+                remedy="Take the column rlnRandomSubset out of the file; halves are then drawn by micrograph.",
+            )
+        session.warn("all particles are of one micrograph, and so of one half: halves were drawn by particle")
+    elif len(micrographs) > 1:
+        session.log("half-sets were drawn by micrograph")
+        return assign_half_sets(images["micrograph_name"].tolist(), session.seed)
+    else:
+        session.log("half-sets were drawn by particle: the file does not tell micrographs apart")
+    return assign_half_sets([str(uid) for uid in images["uid"].tolist()], session.seed)
+
+
+def map_grid(images: ImageSet, reader: ParticleImages) -> MapGrid:
+    """Box and pixel size of the optics group with most particles; the others are brought onto it."""
+    index = np.asarray(images.optics_index())
+    group, _ = Counter(index.tolist()).most_common(1)[0]
+    first = int(np.flatnonzero(index == group)[0])
+    box_y, box_x = reader.shape(first)
+    if box_y != box_x:
+        raise BadInputError(
+            images["image_name"][first], "shape", found=f"{box_x} x {box_y}", expected="a square image",
+            remedy="Extract the particles again.",
+        )  # fmt: skip
+    return MapGrid(box_y, float(images.optics["image_pixel_size_A"][group]))

@@ -1,0 +1,168 @@
+"""A refinement's inputs and outputs as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from halfmap.constants import PIXEL_SIZE_TOLERANCE
+from halfmap.data.records import ImageSet, Volume
+from halfmap.errors import BadInputError, HalfmapError
+from halfmap.geometry.rotations import euler_from_matrix
+from halfmap.io.curves import shell_columns
+from halfmap.io.images import ParticleImages
+from halfmap.io.mrc import read_volume, write_volume
+from halfmap.io.relion import write_image_set
+from halfmap.io.star import StarBlock, write_star
+from halfmap.refine.images.lattice import MapGrid
+from halfmap.refine.images.observations import Observations
+from halfmap.refine.images.sources import CACHE_SHARE, MOST_FAULTS_FRAC, half_sets, map_grid
+from halfmap.refine.refine3d.options import RefineOptions
+from halfmap.refine.refine3d.refinement import Refined, Refinement
+from halfmap.refine.session import Session
+from halfmap.typing import PathLike
+from halfmap.validation.noise_control import judge_orientations
+from halfmap.validation.orientations import orientation_cover
+
+
+def refine_particles(
+    images: ImageSet, star: PathLike, options: RefineOptions, folder: Path, device: str, session: Session
+) -> dict[str, Any]:
+    """Refine particles and write ``half1.mrc``, ``half2.mrc``, ``map.mrc`` and the tables into a folder.
+
+    Parameters
+    ----------
+    images
+        The particles.
+    star
+        The file that they were read from.
+    options
+        Declared options.
+    folder
+        Where outputs go.
+    device
+        Where tensors live.
+    session
+        Log, progress, checkpoints, limits.
+
+    Returns
+    -------
+    Figures for the record of the job.
+
+    Raises
+    ------
+    HalfmapError
+        If more than 5 % of the particles cannot be used, or inputs contradict each other.
+    """
+    images = images.with_columns(half_set=half_sets(images, session))
+    reader = ParticleImages(images, star)
+    grid = map_grid(images, reader)
+    mask = None if options.mask is None else read_mask(options.mask, grid)
+    observations = Observations(
+        images, reader, grid, options.diameter_A, device=device,
+        memory_GB=CACHE_SHARE * session.memory_GB, cache_folder=folder,
+    )  # fmt: skip
+    n_bad = int((~observations.usable).sum())
+    for fault in observations.faults:
+        session.warn(f"particle left out: {fault}")
+    if n_bad > MOST_FAULTS_FRAC * len(images):
+        first = observations.faults[0] if observations.faults else "they are constant or not finite"
+        raise HalfmapError(f"{n_bad} of {len(images)} particles cannot be used: {first}")
+    if options.diameter_A > grid.length_A:
+        raise BadInputError(
+            Path(star), "box", found=f"{grid.length_A:.0f} Å",
+            expected=f"at least the diameter, {options.diameter_A:g} Å",
+            remedy="Extract the particles with a larger box, or give a smaller --diameter.",
+        )  # fmt: skip
+    reference = read_volume(options.reference)
+    refined = Refinement(observations, images["half_set"], reference, mask, options, session).run()
+    cover = orientation_cover(refined.poses.rot_img_from_map[:, 0], options.symmetry)
+    for verdict in judge_orientations(cover):
+        session.warn(verdict.message)
+    particles = with_poses(images, refined)
+    write_image_set(folder / "particles.star", particles)
+    _write_maps(folder, refined, grid)
+    write_star(folder / "fsc.star", {"fsc": fsc_block(refined, grid)})
+    write_star(folder / "iterations.star", {"iterations": _iteration_block(refined.iterations)})
+    return {
+        "items_in": len(images),
+        "items_out": len(particles),
+        "resolution_A": refined.resolution_A,
+        "iterations": len(refined.iterations),
+        "unusable_particles": n_bad,
+        "orientation_scf": round(cover.scf_star, 3),
+        "unseen_frac": round(cover.unsampled_frac, 4),
+    }
+
+
+def read_mask(path: Path, grid: MapGrid) -> Float[Tensor, "z y x"]:
+    """A mask between 0 and 1 on the grid of the map.
+
+    Raises
+    ------
+    BadInputError
+        If box, pixel size or values do not fit.
+    """
+    volume = read_volume(path)
+    box = volume.data.shape
+    if box != (grid.box_px,) * 3:
+        raise BadInputError(path, "box", found=str(box), expected=f"{grid.box_px} in each direction, as the particles",
+                            remedy="Make the mask on the grid of the particles.")  # fmt: skip
+    if abs(volume.pixel_size_A / grid.pixel_size_A - 1) > PIXEL_SIZE_TOLERANCE:
+        ratio = volume.pixel_size_A / grid.pixel_size_A
+        raise BadInputError(path, "pixel size", found=f"{volume.pixel_size_A:g} Å",
+                            expected=f"{grid.pixel_size_A:g} Å as the particles (ratio {ratio:.4f})",
+                            remedy="Make the mask on the grid of the particles.")  # fmt: skip
+    low, high = float(np.min(volume.data)), float(np.max(volume.data))
+    if not (low >= -1e-3 and high <= 1 + 1e-3 and high > 0.5):
+        raise BadInputError(path, "values", found=f"{low:g} to {high:g}", expected="0 to 1",
+                            remedy="Give a soft mask.")  # fmt: skip
+    return torch.as_tensor(np.array(volume.data, dtype=np.float32)).clamp(0.0, 1.0)
+
+
+def with_poses(images: ImageSet, refined: Refined) -> ImageSet:
+    """The particles that were used, in the order of the input, with their poses; other columns as they were."""
+    order = np.argsort(refined.rows, kind="stable")
+    poses = refined.poses
+    euler = euler_from_matrix(poses.rot_img_from_map[:, 0]).numpy()[order]
+    shift = poses.shift_A[:, 0].numpy()[order]
+    return images.select(refined.rows[order]).with_columns(
+        rot_rad=euler[:, 0],
+        tilt_rad=euler[:, 1],
+        psi_rad=euler[:, 2],
+        shift_x_A=shift[:, 0],
+        shift_y_A=shift[:, 1],
+        log_likelihood_contribution=poses.log_likelihood.numpy()[order],
+        max_posterior=poses.weight[:, 0].numpy()[order],
+    )
+
+
+def fsc_block(refined: Refined, grid: MapGrid) -> StarBlock:
+    """Table of the FSC curves, with RELION's labels where it has them."""
+    shells = np.arange(len(refined.fsc), dtype=np.float64)
+    return StarBlock(
+        {
+            **shell_columns(shells / grid.length_A),
+            "rlnFourierShellCorrelationMaskedMaps": refined.fsc.numpy(),
+            "rlnFourierShellCorrelationUnmaskedMaps": refined.fsc_unmasked.numpy(),
+        }
+    )
+
+
+def _iteration_block(iterations: list[dict[str, Any]]) -> StarBlock:
+    return StarBlock({name: np.array([facts[name] for facts in iterations]) for name in iterations[0]})
+
+
+def _write_maps(folder: Path, refined: Refined, grid: MapGrid) -> None:
+    for name, volume in (
+        ("half1.mrc", refined.half_maps[0]),
+        ("half2.mrc", refined.half_maps[1]),
+        ("map.mrc", refined.map),
+        ("mask.mrc", refined.mask),
+    ):
+        write_volume(folder / name, Volume(volume.cpu().numpy(), grid.pixel_size_A))

@@ -1,0 +1,33 @@
+"""Options of 3D refinement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from halfmap.geometry.options import SymmetryOptions
+from halfmap.options import option
+
+FIRST_RESOLUTIONS_A = (20.0, 60.0)
+"""The finest and the coarsest resolution that a starting map is low-passed to where none is asked for."""
+
+
+class RefineOptions(SymmetryOptions):
+    """3D refinement of two independent halves against a starting map."""
+
+    reference: Path = option(..., help="Starting map, on any grey scale, pixel size and box.")
+    diameter_A: float = option(..., help="Diameter of the particle; what lies outside of it counts as solvent.", gt=0)
+    initial_resolution_A: float | None = option(
+        None, help="The starting map is low-passed to this, so that it cannot impose details; "
+        "a quarter of the diameter, between 20 and 60 Å, if not given.", ge=5, le=200,
+    )  # fmt: skip
+    shift_range_A: float | None = option(
+        None, help="Largest shift searched; 8 % of the diameter, and 3 pixels at least, if not given.", gt=0
+    )
+    mask: Path | None = option(
+        None, help="Soft mask on the grid of the particles' box; a sphere of the diameter if not given."
+    )
+    max_iterations: int = option(30, help="Refinement ends after so many iterations in any case.", ge=1, le=200)
+    join_below_A: float = option(
+        40.0, help="The halves share their references at resolutions worse than this, to keep one frame.",
+        advanced=True, ge=0, le=1000,
+    )  # fmt: skip

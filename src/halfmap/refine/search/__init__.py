@@ -1,0 +1,1 @@
+"""Poses of particles against a map: everywhere, or near where they were."""

@@ -1,0 +1,1 @@
+"""Maps: from slices to a volume, and from the FSC of halves to its filter."""
