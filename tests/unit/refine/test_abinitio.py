@@ -15,11 +15,12 @@ from halfmap.geometry.symmetry import point_group
 from halfmap.io.mrc import read_volume, write_stack
 from halfmap.io.relion import read_image_set
 from halfmap.io.star import read_star
+from halfmap.refine.abinitio import fine
 from halfmap.refine.abinitio.files import TOLD_APART, reconstruct_particles
 from halfmap.refine.abinitio.options import AbInitioOptions
 from halfmap.refine.abinitio.rounds import Tournament
-from halfmap.refine.abinitio.schedule import Round, Step, fine_schedule, schedule, settled
-from halfmap.refine.abinitio.search import AbInitio, centre_of_mass_px, free_part, spherical_average
+from halfmap.refine.abinitio.schedule import Round, Step, fine_steps, schedule
+from halfmap.refine.abinitio.search import AbInitio, centre_of_mass_px, free_part, pushed, spherical_average
 from halfmap.refine.images.lattice import MapGrid
 from halfmap.validation.align_maps import align_maps, aligned_map
 
@@ -76,35 +77,36 @@ def rounds_of(count):
 @pytest.fixture(scope="module")
 def run(cage):
     _, made = cage
-    return AbInitio(made.observations(GRID, DIAMETER_A), 1 + np.arange(150) % 2, QUICK, rounds_of(150), seed=3)
+    return AbInitio(made.observations(GRID, DIAMETER_A), 1 + np.arange(150) % 2, QUICK, seed=3)
 
 
 def test_truth_stays_truth(run, cage):
     """Started from the truth on a wrong grey scale, the map keeps its shape."""
     truth = torch.as_tensor(cage[0].data)
-    rounds = [Round((Step(150, 7, False, True, False),) * 4, 1.0)]
-    search = AbInitio(run.observations, run.half_set, QUICK, rounds, seed=3)
-    first = search.advance(search.start(0))
-    started = replace(first, steps_done=1, volume=truth * float(first.volume.norm() / truth.norm()) * search.mask)
+    step = Step(150, 7, False, True, False)
+    first = run.advance(run.start(0, step), step)
+    started = replace(first, steps_done=1, volume=truth * float(first.volume.norm() / truth.norm()) * run.mask)
     for _ in range(3):
-        started = search.advance(started)
+        started = run.advance(started, step)
     curve = fsc(started.volume, truth).numpy()
     assert curve[2:6].min() > 0.95
     assert started.log_likelihood > 1.3 * first.log_likelihood
-    assert search.shape_gain(started) > 2 * TOLD_APART
+    assert run.shape_gain(started, step) > 2 * TOLD_APART
 
 
 def test_a_step_twice_gives_the_same_bits_whatever_the_threads(run):
-    other = AbInitio(run.observations, run.half_set, QUICK, rounds_of(150), seed=3, threads=2)
-    one, two = run.advance(run.start(1)), other.advance(other.start(1))
+    other = AbInitio(run.observations, run.half_set, QUICK, seed=3, threads=2)
+    step = rounds_of(150)[0].steps[0]
+    one, two = run.advance(run.start(1, step), step), other.advance(other.start(1, step), step)
     assert torch.equal(one.volume, two.volume)
     assert np.array_equal(one.rot_img_from_map, two.rot_img_from_map)
 
 
 def test_starts_differ_and_maps_have_the_symmetry(run):
-    one, two = run.start(0), run.start(1)
+    step = rounds_of(150)[0].steps[0]
+    one, two = run.start(0, step), run.start(1, step)
     assert float((one.volume - two.volume).abs().max()) > 0.1 * float(one.volume.abs().max())
-    volume = run.advance(one).volume
+    volume = run.advance(one, step).volume
     # A fourfold axis lies along z.
     turned = torch.roll(volume.transpose(1, 2).flip(2), 1, dims=2)
     inside = slice(4, -4)
@@ -152,7 +154,7 @@ def test_few_particles_are_refused(cage):
     _, made = cage
     few = replace(made, image_set=made.image_set.select(np.arange(20)), images=made.images[:20])
     with pytest.raises(HalfmapError, match="too few"):
-        AbInitio(few.observations(GRID, DIAMETER_A), 1 + np.arange(20) % 2, QUICK, rounds_of(20), seed=0)
+        AbInitio(few.observations(GRID, DIAMETER_A), 1 + np.arange(20) % 2, QUICK, seed=0)
 
 
 def test_schedule_compares_before_it_goes_on():
@@ -166,19 +168,18 @@ def test_schedule_compares_before_it_goes_on():
     assert [s.compared for s in trial.steps[-6:]] == [False] + [True] * 5
 
 
-def test_a_fine_search_is_at_its_resolution_almost_at_once():
-    rounds = fine_schedule(8.0, 3000, 200.0, 40)
-    radii = [s.radius_px for part in rounds for s in part.steps]
-    assert radii[10:] == [25] * len(radii[10:])
-    assert rounds[-1].steps[-1].n_images == 3000
-    assert not rounds[-1].steps[-1].drawn
+def test_a_fine_search_leaves_coarse_shells_out_until_its_end():
+    climbing, last = fine_steps(8.0, 100.0, 3000, 200.0, 40)
+    assert (climbing.radius_px, climbing.first_px, last.first_px) == (25, 10, 0)
+    assert climbing.pushed
+    assert not last.pushed
+    assert (climbing.n_images, last.n_images) == (3000, 3000)
 
 
 def test_rounds_keep_the_likeliest_starts_and_go_on_where_they_were(run, session):
-    step = Step(60, 6, True, True, True, True, 0.5)
+    step = Step(60, 6, True, True, True)
     rounds = [Round((step,) * 2, 0.5), Round((step,) * 2, 0.0), Round((step,), 1.0)]
-    search = AbInitio(run.observations, run.half_set, QUICK, rounds, seed=3)
-    whole = Tournament(search, rounds, "search", 4, session())
+    whole = Tournament(run, rounds, "search", 4, session())
     best = whole.outcome()
     assert len(whole.numbers) == 1
     assert whole.index == 4 * 2 + 2 * 2 + 1
@@ -186,24 +187,49 @@ def test_rounds_keep_the_likeliest_starts_and_go_on_where_they_were(run, session
     for moment in (3, 9, 11):
         broken.die_at = moment
         with pytest.raises(KeyboardInterrupt):
-            Tournament(search, rounds, "search", 4, broken).outcome()
+            Tournament(run, rounds, "search", 4, broken).outcome()
     broken.die_at = 0
-    again = Tournament(search, rounds, "search", 4, broken)
+    again = Tournament(run, rounds, "search", 4, broken)
     assert torch.equal(again.outcome().volume, best.volume)
     assert again.numbers == whole.numbers
 
 
-def test_a_round_ends_when_its_steps_gain_nothing_more(run, session):
-    assert not settled([1.0, 2.0])
-    assert not settled([30 + 0.01 * n for n in range(40)])
-    assert settled([30 + 0.001 * n for n in range(40)])
-    step = Step(60, 6, False, True, False)
-    rounds = [Round((step,) * 60, 1.0, may_settle=True)]
-    search = AbInitio(run.observations, run.half_set, QUICK, rounds, seed=3)
-    tournament = Tournament(search, rounds, "search", 1, session())
-    done = tournament.outcome().steps_done
-    assert 12 <= done < 60
-    assert settled(tournament.history[0, :done].tolist())
+@pytest.mark.parametrize("enough", [-1e9, 1e9])
+def test_a_fine_search_killed_and_continued_is_the_same(enough, run, session, monkeypatch):
+    """With a first start that is good enough, and with none that is."""
+    monkeypatch.setattr(fine, "LONGEST_CLIMB", 4)
+    monkeypatch.setattr(fine, "LAST_STEPS", 2)
+    monkeypatch.setattr(fine, "JUDGED_EVERY", 3)
+    climbing, last = fine_steps(16.0, DIAMETER_A, 150, GRID.length_A, GRID.nyquist_px)
+
+    def search(told):
+        return fine.FineSearch(run, climbing, last, enough, "fine", 2, told)
+
+    whole = search(session())
+    best = whole.outcome()
+    n_steps = 3 + 2 if enough < 0 else 2 * 4 + 2
+    assert whole.state.index == n_steps
+    assert len(whole.scores()) == (1 if enough < 0 else 2)
+    broken = session()
+    for moment in range(1, n_steps + 1):
+        broken.die_at = moment
+        with pytest.raises(KeyboardInterrupt):
+            search(broken).outcome()
+    broken.die_at = 0
+    again = search(broken)
+    assert torch.equal(again.outcome().volume, best.volume)
+    assert np.array_equal(again.scores(), whole.scores())
+
+
+def test_a_push_goes_beyond_in_what_has_directions_alone():
+    radius = real_space_radius_px((24, 24, 24))
+    sphere = torch.exp(-(radius**2) / 50)
+    bulge = sphere * (torch.arange(24.0) - 12)[:, None, None]
+    nothing = torch.zeros_like(sphere)
+    first, velocity = pushed(nothing, sphere + bulge, None)
+    assert float((first - sphere - 2 * bulge).abs().max()) < 0.05
+    second, _ = pushed(first, first, velocity)
+    assert float((second - sphere - 3 * bulge).abs().max()) < 0.1
 
 
 def test_spherical_average_keeps_a_sphere_and_forgets_directions():

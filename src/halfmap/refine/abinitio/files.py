@@ -16,10 +16,12 @@ from halfmap.geometry.rotations import euler_from_matrix
 from halfmap.io.mrc import write_volume
 from halfmap.io.relion import write_image_set
 from halfmap.io.star import StarBlock, write_star
+from halfmap.refine.abinitio.fine import FineSearch
+from halfmap.refine.abinitio.hypothesis import Hypothesis
 from halfmap.refine.abinitio.options import AbInitioOptions
 from halfmap.refine.abinitio.rounds import Tournament
-from halfmap.refine.abinitio.schedule import FINE_STARTS, Round, fine_schedule, schedule
-from halfmap.refine.abinitio.search import AbInitio, Hypothesis
+from halfmap.refine.abinitio.schedule import FINE_STARTS, Step, fine_steps, schedule
+from halfmap.refine.abinitio.search import AbInitio
 from halfmap.refine.images.close_up import CloseUp
 from halfmap.refine.images.sources import half_sets, native_box_px, working_observations
 from halfmap.refine.session import Session
@@ -79,7 +81,7 @@ def reconstruct_particles(
     run, best, scores, gain = search.run, search.best, search.scores, search.shape_gain
     grid = observations.grid
     curve = torch.as_tensor(best.correlation)
-    finest_A = grid.length_A / run.steps[-1].radius_px
+    finest_A = grid.length_A / search.step.radius_px
     reached_A = max(resolution_A(curve, 0.5, grid.box_px, grid.pixel_size_A), finest_A)
     volume = resample_3d(pad_3d(best.volume.cpu(), native_box_px(grid, native)), native.box_px).numpy()
     write_volume(folder / "map.mrc", Volume(volume, native.pixel_size_A))
@@ -108,37 +110,42 @@ def reconstruct_particles(
 
 @dataclass(frozen=True)
 class _Searched:
-    """The search that was done last, its best map, and what the starts reached."""
+    """The search that was done last, its last step, its best map, and what the starts reached."""
 
     run: AbInitio
+    step: Step
     best: Hypothesis
     scores: Array
     shape_gain: float
 
     def told_apart_A(self) -> float | None:
         """The coarsest resolution at which the map tells views apart; None if it never does."""
-        finest_A = self.run.observations.grid.length_A / self.run.steps[-1].radius_px
+        finest_A = self.run.observations.grid.length_A / self.step.radius_px
         for limit_A in (*(tried_A for tried_A in TRIED_RESOLUTIONS_A if tried_A > finest_A), finest_A):
-            if self.run.shape_gain(self.best, limit_A) >= TOLD_APART:
+            if self.run.shape_gain(self.best, self.step, limit_A) >= TOLD_APART:
                 return limit_A
         return None
 
 
 def _searched(observations: CloseUp, half_set: Array, options: AbInitioOptions, session: Session) -> _Searched:
     """To the resolution asked for; if none is, to a first one, and on to a finer one where the views need it."""
-    count, grid = int(observations.usable.sum()), observations.grid
+    run = AbInitio(observations, half_set, options, session.seed, threads=session.threads)
+    count, grid = len(run.rows), observations.grid
     first_A = options.resolution_A or FIRST_RESOLUTION_A
     rounds = schedule(options, first_A, count, grid.length_A, grid.nyquist_px)
-    found = _outcome(observations, half_set, options, rounds, (CHECKPOINT, options.starts), session)
-    finer = options.resolution_A is None and found.shape_gain < TOLD_APART
-    if finer:
+    tournament = Tournament(run, rounds, CHECKPOINT, options.starts, session)
+    found = _judged(run, tournament.outcome(), tournament.steps[-1], tournament.scores(), session)
+    if options.resolution_A is None and found.shape_gain < TOLD_APART:
         session.log(
-            f"down to {first_A:g} Å particles fit the map no better than its average over all directions (a gain of "
-            f"{found.shape_gain:.2f} in log-likelihood): the search starts anew at {FINE_RESOLUTION_A:g} Å"
+            f"down to {first_A:g} Å particles fit the map no better than its average over all directions: the search "
+            f"starts anew at {FINE_RESOLUTION_A:g} Å"
         )
-        rounds = fine_schedule(FINE_RESOLUTION_A, count, grid.length_A, grid.nyquist_px)
-        starts = (f"{CHECKPOINT}-fine", FINE_STARTS * options.starts)
-        found = _outcome(observations, half_set, options, rounds, starts, session)
+        climbing, last = fine_steps(
+            FINE_RESOLUTION_A, observations.diameter_A, count, grid.length_A, grid.nyquist_px
+        )  # fmt: skip
+        starts = FINE_STARTS * options.starts
+        fine = FineSearch(run, climbing, last, TOLD_APART, f"{CHECKPOINT}-fine", starts, session)
+        found = _judged(run, fine.outcome(), last, fine.scores(), session)
     if found.shape_gain < TOLD_APART:
         session.warn(
             f"particles fit the map hardly better than its average over all directions (a gain of "
@@ -147,20 +154,10 @@ def _searched(observations: CloseUp, half_set: Array, options: AbInitioOptions, 
     return found
 
 
-def _outcome(
-    observations: CloseUp,
-    half_set: Array,
-    options: AbInitioOptions,
-    rounds: list[Round],
-    starts: tuple[str, int],
-    session: Session,
-) -> _Searched:
-    run = AbInitio(observations, half_set, options, rounds, session.seed, threads=session.threads)
-    tournament = Tournament(run, rounds, *starts, session)
-    best = tournament.outcome()
-    gain = run.shape_gain(best)
+def _judged(run: AbInitio, best: Hypothesis, step: Step, scores: Array, session: Session) -> _Searched:
+    gain = run.shape_gain(best, step)
     session.log(f"particles fit the map better than its average over all directions by {gain:.2f} in log-likelihood")
-    return _Searched(run, best, tournament.scores(), gain)
+    return _Searched(run, step, best, scores, gain)
 
 
 def _with_poses(particles: ImageSet, best: Hypothesis, used: Array) -> ImageSet:

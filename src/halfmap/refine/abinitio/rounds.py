@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
-from halfmap.refine.abinitio.schedule import COMPARED_STEPS, Round, settled
-from halfmap.refine.abinitio.search import AbInitio, Hypothesis
-from halfmap.refine.images.lattice import MapGrid
-from halfmap.refine.rings.expectation import Assignment
+from halfmap.refine.abinitio.hypothesis import Hypothesis, arrays_of, hypothesis_of
+from halfmap.refine.abinitio.schedule import COMPARED_STEPS, Round
+from halfmap.refine.abinitio.search import AbInitio
 from halfmap.refine.session import Session, Ticker
-from halfmap.refine.volume.reconstruct import Accumulator
 from halfmap.typing import Array
 
 
@@ -38,16 +35,15 @@ class Tournament:
         self.index = 0
         self.alive: list[Hypothesis | None] = [None] * starts
         self.numbers = list(range(starts))
-        self.history = np.full((starts, len(run.steps)), np.nan)
+        self.steps = [step for part in rounds for step in part.steps]
+        self.history = np.full((starts, len(self.steps)), np.nan)
         saved = session.load_checkpoint(name)
         if saved is not None:
             self.index, arrays, facts = saved
             self.history, self.numbers = arrays["history"], list(facts["numbers"])
-            device, grid = run.observations.device, run.observations.grid
-            begun = facts["begun"]
+            device, begun = run.observations.device, facts["begun"]
             self.alive = [
-                _hypothesis_of(arrays, f"start{number}.", grid, device) if number in begun else None
-                for number in self.numbers
+                hypothesis_of(arrays, f"start{number}.", device) if number in begun else None for number in self.numbers
             ]
 
     def outcome(self) -> Hypothesis:
@@ -62,7 +58,7 @@ class Tournament:
             for part in self.rounds:
                 end += len(part.steps)
                 for position in range(len(self.numbers)):
-                    self._reach(position, part, end, bar)
+                    self._reach(position, end, bar)
                 # A checkpoint from a later round has this choice behind it.
                 if len(self.numbers) > 1 and all(h is not None and h.steps_done == end for h in self.alive):
                     self._keep_best(part, end)
@@ -78,16 +74,11 @@ class Tournament:
         compared = [number for number in range(end - COMPARED_STEPS, end) if number >= 0]
         return np.asarray(self.history[:, compared].mean(axis=1))
 
-    def _reach(self, position: int, part: Round, end: int, bar: Ticker) -> None:
+    def _reach(self, position: int, end: int, bar: Ticker) -> None:
         number = self.numbers[position]
-        hypothesis = self.alive[position] or self.run.start(number)
-        # Steps with drawn poses have another likelihood than those with the whole posterior.
-        whole = end - sum(not step.drawn for step in part.steps)
+        hypothesis = self.alive[position] or self.run.start(number, self.steps[0])
         while hypothesis.steps_done < end:
-            if part.may_settle and settled(self.history[number, whole : hypothesis.steps_done].tolist()):
-                self.session.log(f"settled after {hypothesis.steps_done} of {end} steps")
-                break
-            hypothesis = self.run.advance(hypothesis)
+            hypothesis = self.run.advance(hypothesis, self.steps[hypothesis.steps_done])
             self.history[number, hypothesis.steps_done - 1] = hypothesis.log_likelihood
             self.alive[position] = hypothesis
             self.index += 1
@@ -106,10 +97,10 @@ class Tournament:
         self.numbers, self.alive = best, [by_number[number] for number in best]
 
     def _tell(self, hypothesis: Hypothesis) -> None:
-        step = self.run.steps[hypothesis.steps_done - 1]
+        step = self.steps[hypothesis.steps_done - 1]
         resolution = self.run.observations.grid.length_A / step.radius_px
         self.session.log(
-            f"step {hypothesis.steps_done} of {len(self.run.steps)}: {step.n_images} particles to {resolution:.1f} Å, "
+            f"step {hypothesis.steps_done} of {len(self.steps)}: {step.n_images} particles to {resolution:.1f} Å, "
             f"log-likelihood {hypothesis.log_likelihood:.2f}"
         )
 
@@ -119,53 +110,5 @@ class Tournament:
         for number, hypothesis in zip(self.numbers, self.alive, strict=True):
             if hypothesis is not None:
                 begun.append(number)
-                arrays |= _arrays_of(hypothesis, f"start{number}.")
+                arrays |= arrays_of(hypothesis, f"start{number}.")
         self.session.save_checkpoint(self.name, self.index, arrays, {"numbers": self.numbers, "begun": begun})
-
-
-def _arrays_of(hypothesis: Hypothesis, prefix: str) -> dict[str, Array]:
-    own = {
-        "scalars": np.array([hypothesis.seed, hypothesis.steps_done, hypothesis.log_likelihood]),
-        "symmetry": np.array(hypothesis.symmetry),
-        "volume": hypothesis.volume.cpu().numpy(),
-        "rot_img_from_map": hypothesis.rot_img_from_map,
-        "correlation": hypothesis.correlation,
-    }
-    own |= {f"assignment.{name}": values for name, values in vars(hypothesis.assignment).items()}
-    if hypothesis.carried is not None:
-        own["carried.radius_px"] = np.array(hypothesis.carried[0].radius_px)
-        for half, sums in enumerate(hypothesis.carried):
-            own[f"carried.numerator{half}"] = sums.numerator.cpu().numpy()
-            own[f"carried.denominator{half}"] = sums.denominator.cpu().numpy()
-    return {prefix + name: values for name, values in own.items()}
-
-
-def _hypothesis_of(arrays: dict[str, Array], prefix: str, grid: MapGrid, device: torch.device) -> Hypothesis:
-    seed, steps_done, log_likelihood = arrays[prefix + "scalars"].tolist()
-    names = ("class_index", "psi_rad", "shift_A", "max_posterior", "log_likelihood")
-    carried = None
-    if prefix + "carried.radius_px" in arrays:
-        radius_px = int(arrays[prefix + "carried.radius_px"])
-        first, second = (
-            Accumulator(
-                grid,
-                radius_px,
-                *(
-                    torch.as_tensor(arrays[f"{prefix}carried.{part}{half}"], device=device)
-                    for part in ("numerator", "denominator")
-                ),
-            )
-            for half in (0, 1)
-        )
-        carried = (first, second)
-    return Hypothesis(
-        int(seed),
-        str(arrays[prefix + "symmetry"]),
-        int(steps_done),
-        torch.as_tensor(arrays[prefix + "volume"], device=device),
-        Assignment(*(arrays[f"{prefix}assignment.{name}"] for name in names)),
-        arrays[prefix + "rot_img_from_map"],
-        arrays[prefix + "correlation"],
-        log_likelihood,
-        carried,
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from halfmap.refine.abinitio.options import AbInitioOptions
@@ -20,20 +19,10 @@ TRIAL_IMAGES = 150
 """Particles of one step while random starts compete; later steps take up to all."""
 DRAWN_FRAC = 0.5
 """Share of the later steps that draw poses; the last ones take the whole posterior."""
-FINE_STARTS = 5
-"""Random starts of a fine search, for each one that was asked for."""
-FINE_START_A = 16.0
-"""Resolution of the first steps of a fine search."""
-FINE_FIRST_STEPS = 6
-"""Steps of a fine search at its first resolution."""
-FINE_ROUNDS = ((18, 0.2), (14, 0.0))
-"""Steps with drawn poses at the finest resolution in each round, and the share of the starts that goes on."""
-FINE_LAST_STEPS = (16, 100)
-"""Steps of the best start in the end: with drawn poses, and with the whole posterior, the latter at most."""
-SETTLED_STEPS, SETTLED_GAIN = 6, 0.03
-"""A round has settled when the mean log-likelihood of so many steps exceeds that of as many before by less."""
-FINE_IMAGES_FRAC = 0.5
-"""Particles of one step of a fine search; as much of the sums before it is carried along."""
+FINE_STARTS = 3
+"""Random starts of a fine search at most, for each one that was asked for."""
+FINE_FIRST_FRAC = 0.2
+"""Coarsest resolution compared in a fine search, as a share of the diameter."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +39,12 @@ class Step:
     """Whether each particle goes into the map at one pose drawn from its posterior, not at all of them."""
     positive: bool = True
     """Whether negative density is cut off: it stands in for the low frequencies that the CTF leaves out."""
-    carried_frac: float = 0.0
-    """Share of the sums of earlier steps that is kept; there are none where the resolution changes."""
+    first_px: int = 0
+    """Shells nearer to the centre of Fourier space are not compared."""
+    sparse: bool = False
+    """Whether views and shifts are as far apart as they may be."""
+    pushed: bool = False
+    """Whether the map goes further than the step takes it (``pushed``)."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +54,6 @@ class Round:
     steps: tuple[Step, ...]
     kept_frac: float
     """Share of the starts that goes on, the best one at least."""
-    may_settle: bool = False
-    """Whether steps that bring nothing more are left out (``settled``)."""
-
-
-def settled(log_likelihoods: Sequence[float]) -> bool:
-    """Whether the last steps of a round gained too little for others to follow."""
-    if len(log_likelihoods) < 2 * SETTLED_STEPS:
-        return False
-    before, after = log_likelihoods[-2 * SETTLED_STEPS : -SETTLED_STEPS], log_likelihoods[-SETTLED_STEPS:]
-    return sum(after) - sum(before) < SETTLED_GAIN * SETTLED_STEPS
 
 
 def _radius_px(resolution_A: float, length_A: float, nyquist_px: int) -> int:
@@ -101,23 +84,16 @@ def schedule(
     return [Round(tuple(trial), 0.0), Round(tuple(rest), 1.0)]
 
 
-def fine_schedule(resolution_A: float, n_images: int, length_A: float, nyquist_px: int) -> list[Round]:
-    """For particles whose views differ in fine features alone: many starts almost at once at the finest resolution.
+def fine_steps(
+    resolution_A: float, diameter_A: float, n_images: int, length_A: float, nyquist_px: int
+) -> tuple[Step, Step]:
+    """The step that searches, and the one that ends it, for particles whose views differ in fine features alone.
 
-    Against a map without fine features all views are alike, and the mean over them has none either. Drawn poses
-    leave that state (see ``DrawnPoses``); some starts end in another local optimum, which shows in their likelihood.
-    A hollow map is negative inside for want of low frequencies; held positive, such a map lost its fine features.
+    Coarse shells tell little of the views of such a particle and lead astray: what is not the particle's own there
+    (neighbours, gradients) is strong. A hollow map is negative inside for want of low frequencies; held positive, such
+    a map lost its fine features.
     """
-    first = _radius_px(max(FINE_START_A, resolution_A), length_A, nyquist_px)
     finest = _radius_px(resolution_A, length_A, nyquist_px)
-    few, some = min(n_images, TRIAL_IMAGES), round(FINE_IMAGES_FRAC * n_images)
-    early = Step(few, first, False, True, True, False)
-    drawn = Step(max(few, some), finest, False, True, True, False, 1 - FINE_IMAGES_FRAC)
-    whole = Step(n_images, finest, False, True, False, False)
-    rounds: list[Round] = []
-    for n_steps, kept_frac in FINE_ROUNDS:
-        begun: tuple[Step, ...] = () if rounds else (early,) * FINE_FIRST_STEPS
-        racing = (drawn,) * (n_steps - COMPARED_STEPS) + (replace(drawn, compared=True),) * COMPARED_STEPS
-        rounds.append(Round((*begun, *racing), kept_frac))
-    n_drawn, n_whole = FINE_LAST_STEPS
-    return [*rounds, Round((drawn,) * n_drawn + (whole,) * n_whole, 1.0, may_settle=True)]
+    first = min(math.ceil(length_A / (FINE_FIRST_FRAC * diameter_A)), finest // 2)
+    last = Step(n_images, finest, False, True, False, positive=False)
+    return replace(last, first_px=first, sparse=True, pushed=True), last

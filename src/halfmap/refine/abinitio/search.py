@@ -13,8 +13,7 @@ hand of a map cannot be told from projections and stays undetermined.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -30,8 +29,9 @@ from halfmap.geometry.rotations import in_plane, random_rotations
 from halfmap.geometry.so3 import RotationGrid, grid
 from halfmap.geometry.sphere import healpix_spacing_rad
 from halfmap.geometry.symmetry import canonical_name, point_group, symmetrise_poses
+from halfmap.refine.abinitio.hypothesis import Hypothesis
 from halfmap.refine.abinitio.options import AbInitioOptions
-from halfmap.refine.abinitio.schedule import Round, Step
+from halfmap.refine.abinitio.schedule import Step
 from halfmap.refine.abinitio.symmetry_axes import find_axes, symmetrised_map
 from halfmap.refine.images.observations import BATCH, ParticleSource
 from halfmap.refine.rings.average import RingSums, averages
@@ -50,45 +50,12 @@ START_SLICES = 40
 """Slices of a random start, symmetry mates counted: few, so that starts differ."""
 FEWEST_VIEWS = 6
 """Views in the asymmetric unit at least."""
+UNHEARD = 1e4
+"""Noise of shells that are not compared, relative to what it is."""
+PUSH, MOMENTUM = 2.0, 0.5
+"""How far a pushed step goes, and the share of the way of the step before that is added."""
 COMPARED_PARTICLES = 300
 """Particles of which the likelihoods of a map and of its spherical average are compared."""
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """One candidate map and what led to it.
-
-    Attributes
-    ----------
-    seed
-        Number of its random start.
-    symmetry
-        Point group that is imposed at present.
-    steps_done
-        Steps done.
-    volume
-        The map, filtered, masked and not negative: the reference of the next step.
-    assignment
-        View (index into the directions of the last step), in-plane angle and shift of each particle.
-    rot_img_from_map
-        Best pose of each particle seen so far, ``[n, 3, 3]``.
-    correlation
-        Fourier shell correlation of the half-maps of the last step.
-    log_likelihood
-        Mean over the particles of the last step.
-    carried
-        Sums of the last step, of both half-sets.
-    """
-
-    seed: int
-    symmetry: str
-    steps_done: int
-    volume: Tensor
-    assignment: Assignment
-    rot_img_from_map: FloatArray
-    correlation: FloatArray
-    log_likelihood: float
-    carried: tuple[Accumulator, Accumulator] | None = None
 
 
 class AbInitio:
@@ -102,8 +69,6 @@ class AbInitio:
         1 or 2 for each particle.
     options
         How to search.
-    rounds
-        What to do.
     seed
         Of everything random.
     threads
@@ -115,14 +80,12 @@ class AbInitio:
         observations: ParticleSource,
         half_set: Array,
         options: AbInitioOptions,
-        rounds: Sequence[Round],
         seed: int,
         *,
         threads: int = 1,
     ) -> None:
         self.observations, self.half_set, self.options, self.seed = observations, half_set, options, seed
         self.threads = threads
-        self.steps = [step for part in rounds for step in part.steps]
         self.symmetry = canonical_name(options.symmetry)
         self.rows = np.flatnonzero(observations.usable)
         if len(self.rows) < FEWEST_PARTICLES:
@@ -136,9 +99,8 @@ class AbInitio:
         self.object_radius_frac = min(0.5, radius_px / box.box_px)
         self.mask = soft_ball((box.box_px,) * 3, 2 * (radius_px - edge_px), edge_px, observations.device)
 
-    def start(self, number: int) -> Hypothesis:
-        """A map from a few particles at random poses: a blob with random detail."""
-        step = self.steps[0]
+    def start(self, number: int, step: Step) -> Hypothesis:
+        """A map from a few particles at random poses, for this step to begin with: a blob with random detail."""
         generator = np.random.default_rng([self.seed, 1, number])
         symmetry = self.symmetry if number % 2 == 0 or step.symmetric else "C1"
         operators = self._operators(symmetry)
@@ -164,9 +126,8 @@ class AbInitio:
             np.zeros(step.radius_px + 1), -math.inf,
         )  # fmt: skip
 
-    def advance(self, hypothesis: Hypothesis) -> Hypothesis:
-        """Make the next step of one hypothesis."""
-        step = self.steps[hypothesis.steps_done]
+    def advance(self, hypothesis: Hypothesis, step: Step) -> Hypothesis:
+        """Make a step of one hypothesis."""
         if step.symmetric and hypothesis.symmetry != self.symmetry:
             hypothesis = self._on_axes(hypothesis, step)
         # The last steps of a round meet the same particles and views in all starts: their likelihoods compare.
@@ -185,11 +146,11 @@ class AbInitio:
         operators = self._operators(hypothesis.symmetry)
         equivalent = symmetrise_poses(directions, operators)
         first, second = (self._inserted(classifier.grid, sums, equivalent, step) for sums in found.halves)
-        if step.carried_frac and hypothesis.carried and hypothesis.carried[0].radius_px == first.radius_px:
-            first = first.plus(hypothesis.carried[0], step.carried_frac)
-            second = second.plus(hypothesis.carried[1], step.carried_frac)
         correlation, ssnr = self._signal([first, second], step.radius_px)
-        volume = first.plus(second).volume(ssnr)
+        volume = first.plus(second).volume(ssnr) * self.mask
+        velocity = None
+        if step.pushed:
+            volume, velocity = pushed(hypothesis.volume, volume, hypothesis.velocity)
         return replace(
             hypothesis,
             steps_done=hypothesis.steps_done + 1,
@@ -198,16 +159,15 @@ class AbInitio:
             rot_img_from_map=poses,
             correlation=correlation,
             log_likelihood=float(assignment.log_likelihood[rows].mean()),
-            carried=(first, second) if step.carried_frac else None,
+            velocity=velocity,
         )
 
-    def shape_gain(self, hypothesis: Hypothesis, resolution_A: float | None = None) -> float:
+    def shape_gain(self, hypothesis: Hypothesis, step: Step, resolution_A: float | None = None) -> float:
         """Mean log-likelihood of particles against the map, less that against its spherical average.
 
-        Views are told apart by the difference alone: where it is near zero, poses are arbitrary.
-        At the resolution of the last step, if no coarser one is given.
+        Views are told apart by the difference alone: where it is near zero, poses are arbitrary. Shells, views and
+        shifts are those of the step, or up to a coarser resolution if one is given.
         """
-        step = self.steps[hypothesis.steps_done - 1]
         if resolution_A is not None:
             radius_px = max(5, math.floor(self.observations.grid.length_A / resolution_A))
             step = replace(step, radius_px=min(step.radius_px, radius_px))
@@ -233,7 +193,8 @@ class AbInitio:
         transform = self._transform(step.radius_px)
         rings = transform.grid
         known = self.observations.background_sigma2
-        sigma2 = known[:, np.minimum(np.arange(rings.n_rings), known.shape[1] - 1)]
+        sigma2 = known[:, np.minimum(np.arange(rings.n_rings), known.shape[1] - 1)].copy()
+        sigma2[:, : step.first_px] *= UNHEARD
         prepared = prepare_volume(volume, float(rings.n_rings))
         polar = rings_of_volume(rings, prepared, directions, PADDING, threads=self.threads)
         return Classifier(
@@ -272,20 +233,19 @@ class AbInitio:
         unit_rad = resolution_A / (self.observations.diameter_A / 2)
         n_operators = len(self._operators(symmetry))
         order = 1
+        many = 0 if step.sparse else MANY_VIEWS
         while (
             healpix_spacing_rad(order) > WIDEST_SPACING * unit_rad
             or 12 * 4**order < FEWEST_VIEWS * n_operators
-            or (
-                healpix_spacing_rad(order) > GOOD_SPACING * unit_rad
-                and 12 * 4 ** (order + 1) <= MANY_VIEWS * n_operators
-            )
+            or (healpix_spacing_rad(order) > GOOD_SPACING * unit_rad and 12 * 4 ** (order + 1) <= many * n_operators)
         ):
             order += 1
         return grid(order, symmetry, seed=seed)
 
     def _search(self, step: Step) -> Search:
-        step_A = self.observations.grid.length_A / step.radius_px / 4
-        range_A = max(step_A, min(self.options.offset_range_A, 1.5 * step_A))
+        resolution_A = self.observations.grid.length_A / step.radius_px
+        range_A = max(resolution_A / 4, min(self.options.offset_range_A, 0.375 * resolution_A))
+        step_A = range_A if step.sparse else resolution_A / 4
         return Search(disc_of_shifts(step_A, range_A), self.options.offset_range_A / 2)
 
     def _inserted(
@@ -322,8 +282,8 @@ class AbInitio:
         *,
         positive: bool,
     ) -> Float[Tensor, "n n n"]:
-        """Masked, without negative values if so asked, and centred as far as the point group leaves it free."""
-        masked = (volume * self.mask).clamp_min(0.0 if positive else -math.inf)
+        """Without negative values if so asked, and centred as far as the point group leaves it free."""
+        masked = volume.clamp_min(0.0 if positive else -math.inf)
         shift_px = -free_part(centre_of_mass_px(masked), operators).round().long()
         if bool((shift_px != 0).any()):
             x, y, z = shift_px.tolist()
@@ -332,6 +292,25 @@ class AbInitio:
             seen = assignment.class_index >= 0
             assignment.shift_A[seen] += (poses[seen] @ moved_A)[:, :2]
         return masked * self.mask
+
+
+def pushed(
+    before: Float[Tensor, "n n n"], aim: Float[Tensor, "n n n"], velocity: Tensor | None
+) -> tuple[Float[Tensor, "n n n"], Float[Tensor, "n n n"]]:
+    """A step that goes beyond its aim in all that depends on direction (over-relaxation with momentum, Polyak 1964).
+
+    Expectation-maximisation moves by the share of the missing information that the particles hold
+    (Dempster et al. 1977): little, where views are hardly told apart. The spherical average has arrived after one step.
+
+    Returns
+    -------
+    The map after the step, and the velocity for the next one.
+    """
+    change = aim - before
+    sphere = spherical_average(change)
+    fresh = PUSH * (change - sphere)
+    velocity = fresh if velocity is None else MOMENTUM * velocity + fresh
+    return before + sphere + velocity, velocity
 
 
 def free_part(vector: Float[Tensor, " 3"], operators: Float[Tensor, "operators 3 3"]) -> Float[Tensor, " 3"]:
