@@ -106,6 +106,7 @@ class QuietSession:
     messages: list = field(default_factory=list)
     warnings: list = field(default_factory=list)
     checkpoints: dict = field(default_factory=dict)
+    indices: list = field(default_factory=list)
 
     def log(self, message):
         self.messages.append(message)
@@ -121,6 +122,7 @@ class QuietSession:
         pass
 
     def save_checkpoint(self, name, index, arrays, facts):
+        self.indices.append(index)
         self.checkpoints[name] = (index, {k: np.array(v) for k, v in arrays.items()}, dict(facts))
         if index == self.die_at:
             raise KeyboardInterrupt

@@ -19,7 +19,7 @@ TRIAL_IMAGES = 150
 """Particles of one step while random starts compete; later steps take up to all."""
 DRAWN_FRAC = 0.5
 """Share of the later steps that draw poses; the last ones take the whole posterior."""
-FINE_STARTS = 3
+FINE_STARTS = 4
 """Random starts of a fine search at most, for each one that was asked for."""
 FINE_FIRST_FRAC = 0.2
 """Coarsest resolution compared in a fine search, as a share of the diameter."""
@@ -43,6 +43,9 @@ class Step:
     """Shells nearer to the centre of Fourier space are not compared."""
     sparse: bool = False
     """Whether views and shifts are as far apart as they may be."""
+    alternating: bool = False
+    """Whether steps take one half of the particles and the other in turn: noise that a particle leaves in the map is
+    not there to be found again by the same particle in the next step."""
     pushed: bool = False
     """Whether the map goes further than the step takes it (``pushed``)."""
 
@@ -96,4 +99,4 @@ def fine_steps(
     finest = _radius_px(resolution_A, length_A, nyquist_px)
     first = min(math.ceil(length_A / (FINE_FIRST_FRAC * diameter_A)), finest // 2)
     last = Step(n_images, finest, False, True, False, positive=False)
-    return replace(last, first_px=first, sparse=True, pushed=True), last
+    return replace(last, first_px=first, sparse=True, alternating=True, pushed=True), last
