@@ -85,8 +85,9 @@ class _Progress:
     iteration: int = 0
     best_content: float = 0.0
     stalled: int = 0
-    look_everywhere: bool = False
-    last: bool = False
+    closing: bool = False
+    """Whether this iteration looks everywhere and inserts all shells, to be the last one unless it gains something."""
+    finished: bool = False
     iterations: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -150,13 +151,12 @@ class Refinement:
         return given if given is not None else min(max(self.options.diameter_A / 4, finest_A), coarsest_A)
 
     def run(self) -> Refined:
-        """Iterate until nothing is gained any more, then once more to the Nyquist frequency."""
+        """Iterate until nothing is gained any more, not even by a search everywhere."""
         with single_threaded_torch():
             halves, progress = self._restored() or self._begin()
             while True:
-                last = progress.last or progress.iteration + 1 >= self.options.max_iterations
-                results = self._iteration(halves, progress, last)
-                if last:
+                results = self._iteration(halves, progress)
+                if progress.finished:
                     return self._outcome(results, progress)
                 halves = self._next_halves(halves, results, progress)
                 self._save(halves, progress)
@@ -171,13 +171,15 @@ class Refinement:
             range_A, half.shift_sigma_A, self.session.seed * 1000 + progress.iteration,
         )  # fmt: skip
 
-    def _iteration(self, halves: list[HalfState], progress: _Progress, last: bool) -> list[HalfResult]:
+    def _iteration(self, halves: list[HalfState], progress: _Progress) -> list[HalfResult]:
         progress.iteration += 1
+        exhausted = progress.iteration >= self.options.max_iterations
+        whole = progress.closing or exhausted
         started = time.process_time()
         nyquist = self.grid.nyquist_px
         ahead = max(progress.radius_px + 10, progress.radius_px * 3 // 2)
-        insert_radius = nyquist if last else min(nyquist, ahead)
-        label = f"iteration {progress.iteration}{' (last)' if last else ''}"
+        insert_radius = nyquist if whole else min(nyquist, ahead)
+        label = f"iteration {progress.iteration}{' (all shells)' if whole else ''}"
         results = []
         with self.session.progress(label, sum(map(len, self.rows))) as ticker:
             for half in halves:
@@ -193,6 +195,7 @@ class Refinement:
         # Beyond what was inserted only the mask's edge correlates.
         curve[insert_radius + 1 :] = 0.0
         self._note(halves, results, curve, progress, time.process_time() - started)
+        progress.finished = progress.finished or exhausted
         return results
 
     def _note(
@@ -227,17 +230,15 @@ class Refinement:
             f"{facts['searched_everywhere_frac']:.0%} everywhere, poses turned by {facts['turned_deg']:.2f}° and moved "
             f"by {facts['moved_A']:.2f} Å (median), {cpu_s:.1f} s of CPU"
         )
-        if content > progress.best_content + GAIN_SHELLS:
-            progress.best_content, progress.stalled = content, 0
-        else:
-            progress.stalled += 1
+        gained = content > progress.best_content + GAIN_SHELLS
+        progress.best_content = content if gained else progress.best_content
+        progress.stalled = 0 if gained else progress.stalled + 1
         progress.fsc = curve
         largest = math.ceil(LARGEST_GROWTH * progress.radius_px)
         progress.radius_px = min(max(shell, 4), largest, self.grid.nyquist_px)
-        everywhere = progress.iterations[-1]["searched_everywhere_frac"] == 1.0
         # Before the end every particle is searched everywhere once more: some settled on too poor a map.
-        progress.look_everywhere = progress.stalled >= PATIENCE and not everywhere
-        progress.last = progress.last or (progress.stalled >= PATIENCE and everywhere)
+        progress.finished = progress.closing and not gained
+        progress.closing = progress.stalled >= PATIENCE
 
     def _next_halves(self, halves: list[HalfState], results: list[HalfResult], progress: _Progress) -> list[HalfState]:
         join = self.grid.shell_of_resolution(self.options.join_below_A) if self.options.join_below_A else 0.0
@@ -246,7 +247,7 @@ class Refinement:
         return [
             HalfState(
                 half.rows, sums.volume(ssnr) * self.mask, result.poses.rot_img_from_map[:, 0].clone(),
-                result.poses.shift_A[:, 0].clone(), result.settled & (not progress.look_everywhere), result.noise,
+                result.poses.shift_A[:, 0].clone(), result.settled & (not progress.closing), result.noise,
                 result.shift_sigma_A,
             )
             for half, result, sums in zip(halves, results, joined, strict=True)
@@ -347,7 +348,7 @@ class Refinement:
             self.session.warn(f"Ended after {self.options.max_iterations} iterations, perhaps before convergence.")
 
 
-_KEPT = ("radius_px", "iteration", "best_content", "stalled", "look_everywhere", "last", "iterations")
+_KEPT = ("radius_px", "iteration", "best_content", "stalled", "closing", "iterations")
 
 
 def _unsearched(rows: Array, reference: Tensor, noise: NoiseModel, shift_sigma_A: float) -> HalfState:
