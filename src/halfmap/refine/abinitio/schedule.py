@@ -21,6 +21,8 @@ DRAWN_FRAC = 0.5
 """Share of the later steps that draw poses; the last ones take the whole posterior."""
 FINE_STARTS = 4
 """Random starts of a fine search at most, for each one that was asked for."""
+FINE_IMAGES_FRAC = 0.5
+"""Particles of one step of a fine search: not all, so that noise which a particle leaves is not always found again."""
 FINE_FIRST_FRAC = 0.2
 """Coarsest resolution compared in a fine search, as a share of the diameter."""
 
@@ -43,9 +45,6 @@ class Step:
     """Shells nearer to the centre of Fourier space are not compared."""
     sparse: bool = False
     """Whether views and shifts are as far apart as they may be."""
-    alternating: bool = False
-    """Whether steps take one half of the particles and the other in turn: noise that a particle leaves in the map is
-    not there to be found again by the same particle in the next step."""
     pushed: bool = False
     """Whether the map goes further than the step takes it (``pushed``)."""
 
@@ -99,4 +98,5 @@ def fine_steps(
     finest = _radius_px(resolution_A, length_A, nyquist_px)
     first = min(math.ceil(length_A / (FINE_FIRST_FRAC * diameter_A)), finest // 2)
     last = Step(n_images, finest, False, True, False, positive=False)
-    return replace(last, first_px=first, sparse=True, alternating=True, pushed=True), last
+    some = math.ceil(FINE_IMAGES_FRAC * n_images)
+    return replace(last, n_images=some, first_px=first, sparse=True, pushed=True), last

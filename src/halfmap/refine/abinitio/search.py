@@ -52,7 +52,7 @@ FEWEST_VIEWS = 6
 """Views in the asymmetric unit at least."""
 UNHEARD = 1e4
 """Noise of shells that are not compared, relative to what it is."""
-PUSH, MOMENTUM = 1.5, 0.5
+PUSH, MOMENTUM = 2.0, 0.5
 """How far a pushed step goes, and the share of the way of the step before that is added."""
 JUDGES = 300
 """Particles of which the likelihoods of a map and of its spherical average are compared, at most."""
@@ -133,7 +133,7 @@ class AbInitio:
         # The last steps of a round meet the same particles and views in all starts: their likelihoods compare.
         number = 0 if step.compared else 1 + hypothesis.seed
         generator = np.random.default_rng([self.seed, 2, hypothesis.steps_done, number])
-        rows = np.sort(generator.permutation(self._eligible(hypothesis, step))[: step.n_images])
+        rows = np.sort(generator.permutation(self.rows)[: step.n_images])
         views = self._views(step, hypothesis.symmetry, int(generator.integers(1 << 31)))
         directions = views.directions().to(self.observations.device)
         drawn = DrawnPoses(self.seed, hypothesis.steps_done) if step.drawn else None
@@ -165,15 +165,14 @@ class AbInitio:
     def shape_gain(self, hypothesis: Hypothesis, step: Step, resolution_A: float | None = None) -> float:
         """Mean log-likelihood of some particles against the map, less that against its spherical average.
 
-        Views are told apart by the difference alone: where it is near zero, poses are arbitrary. The particles are
-        some that the step would take next; shells, views and shifts those of the step, the shells up to a coarser
-        resolution if one is given.
+        Views are told apart by the difference alone: where it is near zero, poses are arbitrary. Shells, views
+        and shifts are those of the step, the shells up to a coarser resolution if one is given.
         """
         if resolution_A is not None:
             radius_px = max(5, math.floor(self.observations.grid.length_A / resolution_A))
             step = replace(step, radius_px=min(step.radius_px, radius_px))
         generator = np.random.default_rng([self.seed, 4])
-        rows = np.sort(generator.permutation(self._eligible(hypothesis, step))[:JUDGES])
+        rows = np.sort(generator.permutation(self.rows)[:JUDGES])
         views = self._views(step, hypothesis.symmetry, int(generator.integers(1 << 31)))
         mean = []
         for volume in (hypothesis.volume, spherical_average(hypothesis.volume)):
@@ -182,13 +181,6 @@ class AbInitio:
             classifier.expectation(rows, self.half_set, self._search(step), assignment)
             mean.append(assignment.log_likelihood[rows].mean())
         return float(mean[0] - mean[1])
-
-    def _eligible(self, hypothesis: Hypothesis, step: Step) -> Array:
-        """Particles that this step may take: all, or one half of them and then the other."""
-        if not step.alternating:
-            return self.rows
-        shuffled = np.random.default_rng([self.seed, 5, hypothesis.seed]).permutation(self.rows)
-        return np.sort(np.array_split(shuffled, 2)[hypothesis.steps_done % 2])
 
     def _classifier(
         self,
