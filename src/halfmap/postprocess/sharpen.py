@@ -106,7 +106,7 @@ def _chosen_b_factor(guinier: GuinierFit, given_A2: float | None) -> tuple[float
     if guinier.b_factor_A2 is None:
         return 0.0, (
             f"none: between {guinier.fitted_from_A:.1f} Å and the resolution of {guinier.fitted_to_A:.1f} Å "
-            "lie too few shells for a Guinier fit"
+            "lies too little for a Guinier fit"
         )
     if guinier.b_factor_A2 <= 0.0:
         return 0.0, f"none: the amplitudes do not fall off (fitted B {guinier.b_factor_A2:.0f} Å²)"

@@ -14,6 +14,8 @@ from halfmap.typing import FloatArray
 
 FIT_FROM_A = 10.0
 """Coarser than this, shape and solvent rule the amplitudes, not the falloff."""
+FIT_REACH = 0.7
+"""The fit must reach this share of where it begins: from 10 Å to 7.5 Å helical proteins fall off by themselves."""
 MIN_FIT_SHELLS = 5
 
 
@@ -64,7 +66,8 @@ def guinier_fit(
     shell_weight
         Weights that amplitudes are multiplied with, e.g. ``sqrt(2 FSC / (1 + FSC))``.
     fit_from_A
-        Where the fit begins. If fewer than five shells lie between, nothing is fitted.
+        Where the fit begins. If the resolution is coarser than 0.7 times this, or fewer than five shells lie
+        between, nothing is fitted.
     """
     n = volume.shape[0]
     power = torch.fft.rfftn(volume).abs().square()
@@ -77,7 +80,7 @@ def guinier_fit(
     with np.errstate(divide="ignore"):
         y = np.where(values > 0, np.log(np.where(values > 0, values, 1.0)), np.nan)
     fitted = (frequency >= 1.0 / fit_from_A) & (frequency <= 1.0 / resolution_A) & np.isfinite(y)
-    if fitted.sum() < MIN_FIT_SHELLS:
+    if resolution_A > FIT_REACH * fit_from_A or fitted.sum() < MIN_FIT_SHELLS:
         return GuinierFit(x, y, None, None, fit_from_A, resolution_A)
     slope, intercept = np.polyfit(x[fitted], y[fitted], 1)
     return GuinierFit(x, y, -4.0 * float(slope), float(intercept), fit_from_A, resolution_A)

@@ -32,6 +32,13 @@ def test_weights_undo_themselves():
     assert fit.b_factor_A2 == pytest.approx(100.0, abs=3.0)
 
 
+def test_a_fit_must_reach_well_past_its_beginning():
+    """However many shells a large box puts there."""
+    volume = torch.nn.functional.pad(falling_off(100.0), (N,) * 6)
+    assert guinier_fit(volume, PIXEL_SIZE_A, 7.4).b_factor_A2 is None
+    assert guinier_fit(volume, PIXEL_SIZE_A, 6.9).b_factor_A2 is not None
+
+
 def test_a_coarse_map_has_no_b_factor():
     fit = guinier_fit(falling_off(100.0), PIXEL_SIZE_A, 8.5)
     assert fit.b_factor_A2 is None
