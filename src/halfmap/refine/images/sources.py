@@ -58,23 +58,14 @@ def working_observations(
         if "particle_diameter_A" in images:
             diameter_A = min(float(images["particle_diameter_A"].max()), native.length_A)
         session.log(f"particles are taken to be {diameter_A:.0f} Å in diameter")
-    if diameter_A > native.length_A:
-        raise BadInputError(
-            Path(star), "box", found=f"{native.length_A:.0f} Å", expected=f"at least the diameter, {diameter_A:g} Å",
-            remedy="Extract the particles with a larger box, or give a smaller --diameter.",
-        )  # fmt: skip
+    check_diameter(star, diameter_A, native)
     box_px = min(native.box_px, 2 * math.ceil(native.length_A * PIXELS_PER_RESOLUTION / resolution_A / 2) + 2)
     grid = MapGrid(box_px, native.length_A / box_px)
     memory_GB = CACHE_SHARE * session.memory_GB / 2
     observations = Observations(
         images, reader, grid, diameter_A, device=device, memory_GB=memory_GB, cache_folder=folder
     )
-    n_bad = int((~observations.usable).sum())
-    for fault in observations.faults:
-        session.warn(f"particle left out: {fault}")
-    if n_bad > MOST_FAULTS_FRAC * len(images):
-        first = observations.faults[0] if observations.faults else "they are constant or not finite"
-        raise HalfmapError(f"{n_bad} of {len(images)} particles cannot be used: {first}")
+    report_faults(observations, session)
     close_up = CloseUp(observations, slack_A, memory_GB=memory_GB, cache_folder=folder)
     return close_up, native
 
@@ -82,6 +73,38 @@ def working_observations(
 def native_box_px(grid: MapGrid, native: MapGrid) -> int:
     """Pixels of a working grid that span the boxes in the files."""
     return round(native.length_A / grid.pixel_size_A)
+
+
+def report_faults(observations: Observations, session: Session) -> int:
+    """Warn of particles that cannot be used; how many there are.
+
+    Raises
+    ------
+    HalfmapError
+        If they are more than 5 %.
+    """
+    n_bad = int((~observations.usable).sum())
+    for fault in observations.faults:
+        session.warn(f"particle left out: {fault}")
+    if n_bad > MOST_FAULTS_FRAC * len(observations):
+        first = observations.faults[0] if observations.faults else "they are constant or not finite"
+        raise HalfmapError(f"{n_bad} of {len(observations)} particles cannot be used: {first}")
+    return n_bad
+
+
+def check_diameter(star: PathLike, diameter_A: float, grid: MapGrid) -> None:
+    """Refuse a diameter that the box cannot hold.
+
+    Raises
+    ------
+    BadInputError
+        If it is larger than the box.
+    """
+    if diameter_A > grid.length_A:
+        raise BadInputError(
+            Path(star), "box", found=f"{grid.length_A:.0f} Å", expected=f"at least the diameter, {diameter_A:g} Å",
+            remedy="Extract the particles with a larger box, or give a smaller --diameter.",
+        )  # fmt: skip
 
 
 def half_sets(images: ImageSet, session: Session) -> Array:

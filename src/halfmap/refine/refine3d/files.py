@@ -12,7 +12,7 @@ from torch import Tensor
 
 from halfmap.constants import PIXEL_SIZE_TOLERANCE
 from halfmap.data.records import ImageSet, Volume
-from halfmap.errors import BadInputError, HalfmapError
+from halfmap.errors import BadInputError
 from halfmap.geometry.rotations import euler_from_matrix
 from halfmap.io.curves import shell_columns
 from halfmap.io.images import ParticleImages
@@ -21,7 +21,7 @@ from halfmap.io.relion import write_image_set
 from halfmap.io.star import StarBlock, write_star
 from halfmap.refine.images.lattice import MapGrid
 from halfmap.refine.images.observations import Observations
-from halfmap.refine.images.sources import CACHE_SHARE, MOST_FAULTS_FRAC, half_sets, map_grid
+from halfmap.refine.images.sources import CACHE_SHARE, check_diameter, half_sets, map_grid, report_faults
 from halfmap.refine.refine3d.options import RefineOptions
 from halfmap.refine.refine3d.refinement import Refined, Refinement
 from halfmap.refine.session import Session
@@ -62,23 +62,13 @@ def refine_particles(
     images = images.with_columns(half_set=half_sets(images, session))
     reader = ParticleImages(images, star)
     grid = map_grid(images, reader)
+    check_diameter(star, options.diameter_A, grid)
     mask = None if options.mask is None else read_mask(options.mask, grid)
     observations = Observations(
         images, reader, grid, options.diameter_A, device=device,
         memory_GB=CACHE_SHARE * session.memory_GB, cache_folder=folder,
     )  # fmt: skip
-    n_bad = int((~observations.usable).sum())
-    for fault in observations.faults:
-        session.warn(f"particle left out: {fault}")
-    if n_bad > MOST_FAULTS_FRAC * len(images):
-        first = observations.faults[0] if observations.faults else "they are constant or not finite"
-        raise HalfmapError(f"{n_bad} of {len(images)} particles cannot be used: {first}")
-    if options.diameter_A > grid.length_A:
-        raise BadInputError(
-            Path(star), "box", found=f"{grid.length_A:.0f} Å",
-            expected=f"at least the diameter, {options.diameter_A:g} Å",
-            remedy="Extract the particles with a larger box, or give a smaller --diameter.",
-        )  # fmt: skip
+    n_bad = report_faults(observations, session)
     reference = read_volume(options.reference)
     refined = Refinement(observations, images["half_set"], reference, mask, options, session).run()
     cover = orientation_cover(refined.poses.rot_img_from_map[:, 0], options.symmetry)

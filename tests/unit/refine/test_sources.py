@@ -1,10 +1,11 @@
-"""Which half a particle belongs to when a refinement begins."""
+"""Particles as they come from files: which can be used, and which half they belong to."""
 
 import numpy as np
 import pytest
 
-from halfmap.errors import HalfmapError
-from halfmap.refine.images.sources import half_sets
+from halfmap.errors import BadInputError, HalfmapError
+from halfmap.refine.images.lattice import MapGrid
+from halfmap.refine.images.sources import check_diameter, half_sets, report_faults
 
 
 @pytest.fixture
@@ -40,3 +41,22 @@ def test_other_values_are_refused(particles, session, values):
     images = with_micrographs(particles, list("aabbccdd"), half_set=np.array(values))
     with pytest.raises(HalfmapError, match="half_set holds"):
         half_sets(images, session())
+
+
+@pytest.mark.parametrize(("n_flat", "refused"), [(2, False), (5, True)])
+def test_a_few_flat_particles_are_left_out_and_many_refused(n_flat, refused, phantom, simulated, session):
+    grid = MapGrid(16, 6.0)
+    made = simulated([phantom(16, 6.0, 60.0)], [40], snr=1.0, diameter_A=60.0)
+    flat = made.with_images([image * (number >= n_flat) for number, image in enumerate(made.images)])
+    observations = flat.observations(grid, 60.0)
+    if refused:
+        with pytest.raises(HalfmapError, match="5 of 40 particles cannot be used"):
+            report_faults(observations, session())
+    else:
+        assert report_faults(observations, session()) == 2
+
+
+def test_a_particle_larger_than_its_box_is_refused():
+    check_diameter("particles.star", 96.0, MapGrid(16, 6.0))
+    with pytest.raises(BadInputError, match=r"particles\.star: box is 96 Å, expected at least the diameter, 97 Å"):
+        check_diameter("particles.star", 97.0, MapGrid(16, 6.0))
