@@ -10,9 +10,13 @@ from halfmap.errors import HalfmapError
 from halfmap.fourier.shells import shell_index_2d, shell_index_3d, shell_sums
 
 
-def fsc(a: Float[Tensor, "z y x"], b: Float[Tensor, "_ _ _"]) -> Float[Tensor, " shells"]:
-    """Fourier shell correlation of two volumes, shells 0 to Nyquist, float64; 0 where a volume is empty."""
-    return correlation_of_transforms(torch.fft.rfftn(a), torch.fft.rfftn(b))
+def fsc(a: Float[Tensor, "z y x"], b: Float[Tensor, "_ _ _"], reach: int = 0) -> Float[Tensor, " shells"]:
+    """Fourier shell correlation of two volumes, shells 0 to Nyquist, float64; 0 where a volume is empty.
+
+    With a ``reach``, products and powers are summed over so many shells to both sides as well before they are
+    divided, so that a shell in which a hollow particle has no power does not look like a disagreement.
+    """
+    return correlation_of_transforms(torch.fft.rfftn(a), torch.fft.rfftn(b), reach)
 
 
 def frc(a: Float[Tensor, "y x"], b: Float[Tensor, "_ _"]) -> Float[Tensor, " shells"]:
@@ -21,15 +25,18 @@ def frc(a: Float[Tensor, "y x"], b: Float[Tensor, "_ _"]) -> Float[Tensor, " she
 
 
 def correlation_of_transforms(
-    a_ft: Complex[Tensor, "*volume x_half"], b_ft: Complex[Tensor, ...]
+    a_ft: Complex[Tensor, "*volume x_half"], b_ft: Complex[Tensor, ...], reach: int = 0
 ) -> Float[Tensor, " shells"]:
-    """FSC or FRC of two transforms in the half layout (both with the same origin)."""
+    """FSC or FRC of two transforms in the half layout (both with the same origin), ``reach`` as in :func:`fsc`."""
     if a_ft.shape != b_ft.shape:
         raise HalfmapError(f"only maps of one size can be compared, found {tuple(a_ft.shape)}, {tuple(b_ft.shape)}")
     n = a_ft.shape[-2]
     shell = shell_index_3d(n, a_ft.device) if a_ft.ndim == 3 else shell_index_2d(n, a_ft.device)
     a, b = torch.view_as_real(a_ft), torch.view_as_real(b_ft)
-    cross, power_a, power_b = shell_sums([(a * b).sum(-1), (a * a).sum(-1), (b * b).sum(-1)], shell)
+    sums = torch.stack(shell_sums([(a * b).sum(-1), (a * a).sum(-1), (b * b).sum(-1)], shell))
+    if reach:
+        sums = torch.nn.functional.conv1d(sums[:, None], sums.new_ones(1, 1, 2 * reach + 1), padding=reach)[:, 0]
+    cross, power_a, power_b = sums
     product = power_a * power_b
     return torch.where(product > 0, cross / product.clamp(min=torch.finfo(torch.float64).tiny).sqrt(), 0.0)
 
@@ -47,6 +54,12 @@ def shell_of_threshold(correlation: Float[Tensor, " shells"], threshold: float) 
         return 0.0
     before, after = float(correlation[first - 1]), float(correlation[first])
     return first - 1 + (before - threshold) / (before - after)
+
+
+def last_shell_above(correlation: Float[Tensor, " shells"], threshold: float) -> int:
+    """Last shell at which a curve is not below a threshold, whatever it was before; 0 if there is none."""
+    above = torch.nonzero(correlation[1:] >= threshold)
+    return int(above[-1]) + 1 if len(above) else 0
 
 
 def resolution_A(correlation: Float[Tensor, " shells"], threshold: float, box_px: int, pixel_size_A: float) -> float:

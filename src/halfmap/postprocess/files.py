@@ -69,6 +69,7 @@ def reference_fsc_block(found: Comparison, pixel_size_A: float) -> dict[str, Arr
     return {
         **shell_columns(shells / (found.aligned.shape[0] * pixel_size_A)),
         "halfmapFourierShellCorrelationReference": found.fsc_masked,
+        "halfmapFourierShellCorrelationReferenceAveraged": found.fsc_averaged,
         "halfmapFourierShellCorrelationReferenceUnmasked": found.fsc_unmasked,
     }
 

@@ -38,12 +38,15 @@ def run(job: JobContext, inputs: Mapping[str, list[Path]], options: CompareOptio
     alignment = found.alignment
     hand = "the other hand" if alignment.mirrored else "the same hand"
     job.log(f"FSC with the reference falls to 0.5 at {found.resolution_A:.2f} Å; correlation {found.correlation:.3f}")
+    if found.finest_A < 0.9 * found.resolution_A:
+        job.log(f"the curve dips there and recovers: it is above 0.5 as far as {found.finest_A:.2f} Å")
     job.log(f"{hand}: correlation {alignment.correlation:.3f}, mirrored {alignment.other_correlation:.3f}")
     other = alignment.other_correlation
     return {
         "items_in": 1,
         "items_out": 1,
         "resolution_reference_A": found.resolution_A if math.isfinite(found.resolution_A) else None,
+        "finest_reference_A": found.finest_A,
         "correlation": found.correlation,
         "mirrored": alignment.mirrored,
         "correlation_at_alignment": alignment.correlation,

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from halfmap.errors import HalfmapError
-from halfmap.fourier.fsc import frc, fsc, resolution_A, shell_of_threshold
+from halfmap.fourier.fsc import frc, fsc, last_shell_above, resolution_A, shell_of_threshold
 
 
 def noise(n: int, seed: int, dimensions: int = 3) -> torch.Tensor:
@@ -51,6 +51,8 @@ def test_resolution_is_interpolated_at_the_first_crossing():
     curve = torch.tensor([1.0, 1.0, 0.9, 0.2, 0.1, 0.5, 0.0], dtype=torch.float64)
     assert shell_of_threshold(curve, 0.143) == pytest.approx(3.57)
     assert shell_of_threshold(curve, 0.5) == pytest.approx(2 + 0.4 / 0.7)
+    assert last_shell_above(curve, 0.5) == 5
+    assert last_shell_above(-curve, 0.5) == 0
     assert resolution_A(curve, 0.5, 12, 2.0) == pytest.approx(24.0 / (2 + 0.4 / 0.7))
 
 

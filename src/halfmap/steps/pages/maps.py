@@ -15,7 +15,16 @@ FSC_CURVES = (
     ("masked", "rlnFourierShellCorrelationMaskedMaps"),
     ("unmasked", "rlnFourierShellCorrelationUnmaskedMaps"),
     ("phases randomised", "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps"),
-    ("against the reference", "halfmapFourierShellCorrelationReference"),
+    ("against the reference", "halfmapFourierShellCorrelationReferenceAveraged"),
+    ("the same, single shells", "halfmapFourierShellCorrelationReference"),
+)
+HALVES_CAPTION = (
+    "Agreement of two halves that never saw each other. 'Phases randomised' is what the mask alone makes of noise; the "
+    "corrected curve has that taken out."
+)
+REFERENCE_CAPTION = (
+    "Agreement with the reference within its mask. The first curve takes neighbouring shells together as far as the "
+    "mask joins them anyway: a hollow particle has shells without power, where noise decides a curve of single shells."
 )
 
 
@@ -44,11 +53,7 @@ def fsc_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
     curves = {name: np.asarray(table[label], dtype=np.float64) for name, label in FSC_CURVES if label in table}
     page.section("Fourier shell correlation")
     page.facts({key.replace("_A", " (Å)").replace("_", " "): figures[key] for key in figures if "resolution" in key})
-    page.figure(
-        fsc_plot(frequency, curves),
-        "Agreement of two halves that never saw each other. 'Phases randomised' is what the mask alone makes of "
-        "noise; the corrected curve has that taken out.",
-    )
+    page.figure(fsc_plot(frequency, curves), REFERENCE_CAPTION if FSC_CURVES[-1][0] in curves else HALVES_CAPTION)
 
 
 def orientation_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
