@@ -267,7 +267,8 @@ class AbInitio:
 
     def _signal(self, halves: list[Accumulator], radius_px: int) -> tuple[FloatArray, Float[Tensor, " shells"]]:
         """Shell correlation of the halves within the mask, and the SSNR of their sum, smoothed."""
-        curve = fsc(*(half.volume() * self.mask for half in halves))[: radius_px + 1].double()
+        first, second = (half.volume() * self.mask for half in halves)
+        curve = fsc(first, second)[: radius_px + 1].double()
         bounded = curve.clamp(0.0, 0.999)
         smooth = bounded.clone()
         smooth[1:-1] = (bounded[:-2] + 2 * bounded[1:-1] + bounded[2:]) / 4
