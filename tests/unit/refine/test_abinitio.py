@@ -20,7 +20,7 @@ from halfmap.refine.abinitio.files import TOLD_APART, reconstruct_particles
 from halfmap.refine.abinitio.options import AbInitioOptions
 from halfmap.refine.abinitio.rounds import Tournament
 from halfmap.refine.abinitio.schedule import Round, Step, fine_steps, schedule
-from halfmap.refine.abinitio.search import AbInitio, centre_of_mass_px, free_part, pushed, spherical_average
+from halfmap.refine.abinitio.search import AbInitio, centre_of_mass_px, free_part, pushed, rolled, spherical_average
 from halfmap.refine.images.lattice import MapGrid
 from halfmap.validation.align_maps import align_maps, aligned_map
 
@@ -196,22 +196,21 @@ def test_rounds_keep_the_likeliest_starts_and_go_on_where_they_were(run, session
 
 @pytest.mark.parametrize("enough", [-1e9, 1e9])
 def test_a_fine_search_killed_and_continued_is_the_same(enough, run, session, monkeypatch):
-    """With a first start that is good enough, and with none that is."""
-    monkeypatch.setattr(fine, "LONGEST_CLIMB", 4)
-    monkeypatch.setattr(fine, "LAST_STEPS", 2)
-    monkeypatch.setattr(fine, "JUDGED_EVERY", 3)
-    monkeypatch.setattr(fine, "TOGETHER", 2)
+    """With a first population that is good enough, and with none that ever is."""
+    for name, value in {"POPULATION": 3, "START_STEPS": 2, "CHILD_STEPS": 1, "TOGETHER": 2, "LAST_STEPS": 2}.items():
+        monkeypatch.setattr(fine, name, value)
     climbing, last = fine_steps(16.0, DIAMETER_A, 150, GRID.length_A, GRID.nyquist_px)
 
     def search(told):
-        return fine.FineSearch(run, climbing, last, enough, "fine", 3, told)
+        return fine.FineSearch(run, climbing, last, enough, "fine", 5, told)
 
     whole_session = session()
     whole = search(whole_session)
     best = whole.outcome()
-    n_steps = 2 * 3 + 2 if enough < 0 else 3 * 4 + 2
-    assert whole.state.index == n_steps
-    assert len(whole.scores()) == (2 if enough < 0 else 3)
+    crossed = 0 if enough < 0 else 5
+    assert whole.state.index == 3 * 2 + crossed + 2
+    assert whole.state.crossed == crossed
+    assert len(whole.scores()) == 3
     broken = session()
     for moment in whole_session.indices:
         broken.die_at = moment
@@ -221,6 +220,25 @@ def test_a_fine_search_killed_and_continued_is_the_same(enough, run, session, mo
     again = search(broken)
     assert torch.equal(again.outcome().volume, best.volume)
     assert np.array_equal(again.scores(), whole.scores())
+
+
+def test_the_likeliest_maps_are_kept(run, session, monkeypatch):
+    monkeypatch.setattr(fine, "POPULATION", 2)
+    climbing, last = fine_steps(16.0, DIAMETER_A, 150, GRID.length_A, GRID.nyquist_px)
+    search = fine.FineSearch(run, climbing, last, 1e9, "fine", 5, session())
+    maps = [run.start(2 * number, climbing) for number in range(4)]
+    search._take(maps[:2], [1.0, 2.0])
+    search._take(maps[2:], [1.5, 0.5])
+    assert search.state.likelihoods == [2.0, 1.5]
+    assert [hypothesis.seed for hypothesis in search.state.population] == [2, 4]
+
+
+def test_a_child_has_each_degree_from_one_parent():
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        of_first, of_second = fine.crossing(generator, 30)
+        assert (of_first[0], of_second[0]) == (1.0, 0.0)
+        assert ((np.abs(of_first) + np.abs(of_second)) == 1).all()
 
 
 def test_a_push_goes_beyond_in_what_has_directions_alone():
@@ -255,6 +273,14 @@ def test_a_shell_whose_views_look_alike_is_not_trusted(simulated, phantom, sessi
     assert figures["shape_gain"] < TOLD_APART
     assert any("not told apart" in warning for warning in told.warnings)
     assert any("starts anew" in line for line in told.messages)
+
+
+def test_momentum_moves_with_the_map(run):
+    """A map in a cyclic group is brought back to its centre; what carries it on must be, too."""
+    volume = torch.randn(8, 8, 8, generator=torch.Generator().manual_seed(0))
+    moved = rolled(volume, torch.tensor([1, 0, -2]))
+    assert torch.equal(moved[2, 3, 5], volume[4, 3, 4])
+    assert torch.equal(rolled(moved, torch.tensor([-1, 0, 2])), volume)
 
 
 def test_centre_of_mass():

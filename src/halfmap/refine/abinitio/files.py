@@ -20,7 +20,7 @@ from halfmap.refine.abinitio.fine import FineSearch
 from halfmap.refine.abinitio.hypothesis import Hypothesis
 from halfmap.refine.abinitio.options import AbInitioOptions
 from halfmap.refine.abinitio.rounds import Tournament
-from halfmap.refine.abinitio.schedule import FINE_STARTS, Step, fine_steps, schedule
+from halfmap.refine.abinitio.schedule import FINE_CHILDREN, Step, fine_steps, schedule
 from halfmap.refine.abinitio.search import AbInitio
 from halfmap.refine.images.close_up import CloseUp
 from halfmap.refine.images.sources import half_sets, native_box_px, working_observations
@@ -87,13 +87,8 @@ def reconstruct_particles(
     write_volume(folder / "map.mrc", Volume(volume, native.pixel_size_A))
     write_image_set(folder / "particles.star", _with_poses(images, best, used))
     write_star(folder / "starts.star", {"starts": _starts_block(scores)})
-    agreeing = int((scores >= scores.max() - CLOSE_FRAC * abs(scores.max())).sum())
-    session.log(f"{agreeing} of {len(scores)} random starts came to the same likelihood as the best")
+    agreeing = _agreeing(scores, session) if search.compared else None
     session.log("the hand of the map is undetermined: projections do not tell it")
-    if agreeing == 1 and len(scores) > 1:
-        session.warn(
-            "only one of the random starts reached the best likelihood; run again with another --seed to be sure"
-        )
     return {
         "items_in": len(images),
         "items_out": len(images),
@@ -108,14 +103,29 @@ def reconstruct_particles(
     }
 
 
+def _agreeing(scores: Array, session: Session) -> int:
+    """How many of the starts came to the same likelihood as the best one."""
+    agreeing = int((scores >= scores.max() - CLOSE_FRAC * abs(scores.max())).sum())
+    session.log(f"{agreeing} of {len(scores)} random starts came to the same likelihood as the best")
+    if agreeing == 1 and len(scores) > 1:
+        session.warn(
+            "only one of the random starts reached the best likelihood; run again with another --seed to be sure"
+        )
+    return agreeing
+
+
 @dataclass(frozen=True)
 class _Searched:
-    """The search that was done last, its last step, its best map, and what the starts reached."""
+    """The search that was done last, its last step, its best map, and what the starts reached.
+
+    ``compared`` says whether each start came to its end, so that their likelihoods tell whether they agree.
+    """
 
     run: AbInitio
     step: Step
     best: Hypothesis
     scores: Array
+    compared: bool
     shape_gain: float
 
     def told_apart_A(self) -> float | None:
@@ -134,7 +144,9 @@ def _searched(observations: CloseUp, half_set: Array, options: AbInitioOptions, 
     first_A = options.resolution_A or FIRST_RESOLUTION_A
     rounds = schedule(options, first_A, count, grid.length_A, grid.nyquist_px)
     tournament = Tournament(run, rounds, CHECKPOINT, options.starts, session)
-    found = _judged(run, tournament.outcome(), tournament.steps[-1], tournament.scores(), session)
+    best = tournament.outcome()
+    gain = _judged(run, best, tournament.steps[-1], session)
+    found = _Searched(run, tournament.steps[-1], best, tournament.scores(), True, gain)
     if options.resolution_A is None and found.shape_gain < TOLD_APART:
         session.log(
             f"down to {first_A:g} Å particles fit the map no better than its average over all directions: the search "
@@ -143,9 +155,10 @@ def _searched(observations: CloseUp, half_set: Array, options: AbInitioOptions, 
         climbing, last = fine_steps(
             FINE_RESOLUTION_A, observations.diameter_A, count, grid.length_A, grid.nyquist_px
         )  # fmt: skip
-        starts = FINE_STARTS * options.starts
-        fine = FineSearch(run, climbing, last, TOLD_APART, f"{CHECKPOINT}-fine", starts, session)
-        found = _judged(run, fine.outcome(), last, fine.scores(), session)
+        children = FINE_CHILDREN * options.starts
+        fine = FineSearch(run, climbing, last, TOLD_APART, f"{CHECKPOINT}-fine", children, session)
+        best = fine.outcome()
+        found = _Searched(run, last, best, fine.scores(), False, _judged(run, best, last, session))
     if found.shape_gain < TOLD_APART:
         session.warn(
             f"particles fit the map hardly better than its average over all directions (a gain of "
@@ -154,10 +167,10 @@ def _searched(observations: CloseUp, half_set: Array, options: AbInitioOptions, 
     return found
 
 
-def _judged(run: AbInitio, best: Hypothesis, step: Step, scores: Array, session: Session) -> _Searched:
+def _judged(run: AbInitio, best: Hypothesis, step: Step, session: Session) -> float:
     gain = run.shape_gain(best, step)
     session.log(f"particles fit the map better than its average over all directions by {gain:.2f} in log-likelihood")
-    return _Searched(run, step, best, scores, gain)
+    return gain
 
 
 def _with_poses(particles: ImageSet, best: Hypothesis, used: Array) -> ImageSet:

@@ -19,7 +19,7 @@ class Hypothesis:
     Attributes
     ----------
     seed
-        Number of its random start.
+        Its number among random starts and children.
     symmetry
         Point group that is imposed at present.
     steps_done

@@ -13,11 +13,12 @@ hand of a map cannot be told from projections and stays undetermined.
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from halfmap.errors import HalfmapError
@@ -151,15 +152,19 @@ class AbInitio:
         velocity = None
         if step.pushed:
             volume, velocity = pushed(hypothesis.volume, volume, hypothesis.velocity)
+        if step.positive:
+            volume = volume.clamp_min(0.0)
+        shift_px = -free_part(centre_of_mass_px(volume), operators).round().long()
+        self._follow(assignment, poses, shift_px)
         return replace(
             hypothesis,
             steps_done=hypothesis.steps_done + 1,
-            volume=self._constrained(volume, operators, assignment, poses, positive=step.positive),
+            volume=rolled(volume, shift_px) * self.mask,
             assignment=assignment,
             rot_img_from_map=poses,
             correlation=correlation,
             log_likelihood=float(assignment.log_likelihood[rows].mean()),
-            velocity=velocity,
+            velocity=None if velocity is None else rolled(velocity, shift_px),
         )
 
     def shape_gain(self, hypothesis: Hypothesis, step: Step, resolution_A: float | None = None) -> float:
@@ -171,16 +176,28 @@ class AbInitio:
         if resolution_A is not None:
             radius_px = max(5, math.floor(self.observations.grid.length_A / resolution_A))
             step = replace(step, radius_px=min(step.radius_px, radius_px))
+        average = spherical_average(hypothesis.volume)
+        return self.log_likelihood(hypothesis, hypothesis.volume, step, JUDGES) - self.log_likelihood(
+            hypothesis, average, step, JUDGES
+        )
+
+    def log_likelihood(
+        self, hypothesis: Hypothesis, volume: Float[Tensor, "n n n"], step: Step, n_judges: int
+    ) -> float:
+        """Mean log-likelihood of a map for some particles, always the same ones, from where a hypothesis has them."""
         generator = np.random.default_rng([self.seed, 4])
-        rows = np.sort(generator.permutation(self.rows)[:JUDGES])
+        rows = np.sort(generator.permutation(self.rows)[:n_judges])
         views = self._views(step, hypothesis.symmetry, int(generator.integers(1 << 31)))
-        mean = []
-        for volume in (hypothesis.volume, spherical_average(hypothesis.volume)):
-            classifier = self._classifier(volume, views.directions().to(volume.device), step, None)
-            assignment = hypothesis.assignment.copied()
-            classifier.expectation(rows, self.half_set, self._search(step), assignment)
-            mean.append(assignment.log_likelihood[rows].mean())
-        return float(mean[0] - mean[1])
+        classifier = self._classifier(volume, views.directions().to(volume.device), step, None)
+        assignment = hypothesis.assignment.copied()
+        classifier.expectation(rows, self.half_set, self._search(step), assignment)
+        return float(assignment.log_likelihood[rows].mean())
+
+    def with_threads(self, threads: int) -> AbInitio:
+        """The same search on so many threads."""
+        other = copy(self)
+        other.threads = threads
+        return other
 
     def _classifier(
         self,
@@ -274,25 +291,17 @@ class AbInitio:
         smooth[1:-1] = (bounded[:-2] + 2 * bounded[1:-1] + bounded[2:]) / 4
         return curve.cpu().numpy(), 2 * smooth / (1 - smooth) + 1e-2
 
-    def _constrained(
-        self,
-        volume: Float[Tensor, "n n n"],
-        operators: Float[Tensor, "operators 3 3"],
-        assignment: Assignment,
-        poses: FloatArray,
-        *,
-        positive: bool,
-    ) -> Float[Tensor, "n n n"]:
-        """Without negative values if so asked, and centred as far as the point group leaves it free."""
-        masked = volume.clamp_min(0.0 if positive else -math.inf)
-        shift_px = -free_part(centre_of_mass_px(masked), operators).round().long()
-        if bool((shift_px != 0).any()):
-            x, y, z = shift_px.tolist()
-            masked = torch.roll(masked, (z, y, x), dims=(0, 1, 2))
-            moved_A = shift_px.double().cpu().numpy() * self.observations.grid.pixel_size_A
-            seen = assignment.class_index >= 0
-            assignment.shift_A[seen] += (poses[seen] @ moved_A)[:, :2]
-        return masked * self.mask
+    def _follow(self, assignment: Assignment, poses: FloatArray, shift_px: Int[Tensor, " 3"]) -> None:
+        """Shifts of the particles for a map that was moved by (x, y, z)."""
+        moved_A = shift_px.double().cpu().numpy() * self.observations.grid.pixel_size_A
+        seen = assignment.class_index >= 0
+        assignment.shift_A[seen] += (poses[seen] @ moved_A)[:, :2]
+
+
+def rolled(volume: Float[Tensor, "n n n"], shift_px: Int[Tensor, " 3"]) -> Float[Tensor, "n n n"]:
+    """A map moved by whole pixels (x, y, z)."""
+    x, y, z = shift_px.tolist()
+    return torch.roll(volume, (z, y, x), dims=(0, 1, 2))
 
 
 def pushed(
