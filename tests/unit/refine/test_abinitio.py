@@ -194,51 +194,49 @@ def test_rounds_keep_the_likeliest_starts_and_go_on_where_they_were(run, session
     assert again.numbers == whole.numbers
 
 
+def small_rounds(monkeypatch):
+    """Rounds of few maps and steps: 3 starts, then 2 maps, then 2 as often as they rise."""
+    stages = {"STARTS": (3, 2), "FINALISTS": (2, 1)}
+    for name, (maps, steps) in stages.items():
+        monkeypatch.setattr(fine, name, fine.Stage(maps, steps))
+    monkeypatch.setattr(fine, "SIEVE", (fine.Stage(2, 1),))
+    for name, value in {"TOGETHER": 2, "LAST_STEPS": 2, "MOST_FINALS": 2}.items():
+        monkeypatch.setattr(fine, name, value)
+
+
+def fine_search(run, enough, rounds, told):
+    climbing, last = fine_steps(16.0, DIAMETER_A, 150, GRID.length_A, GRID.nyquist_px)
+    return fine.FineSearch(run, climbing, last, enough, "fine", rounds, told)
+
+
 @pytest.mark.parametrize("enough", [-1e9, 1e9])
 def test_a_fine_search_killed_and_continued_is_the_same(enough, run, session, monkeypatch):
-    """With a first population that is good enough, and with none that ever is."""
-    for name, value in {"POPULATION": 3, "START_STEPS": 2, "CHILD_STEPS": 1, "TOGETHER": 2, "LAST_STEPS": 2}.items():
-        monkeypatch.setattr(fine, name, value)
-    climbing, last = fine_steps(16.0, DIAMETER_A, 150, GRID.length_A, GRID.nyquist_px)
-
-    def search(told):
-        return fine.FineSearch(run, climbing, last, enough, "fine", 5, told)
-
+    """With a first round that is good enough, and with none that ever is."""
+    small_rounds(monkeypatch)
     whole_session = session()
-    whole = search(whole_session)
+    whole = fine_search(run, enough, 2, whole_session)
     best = whole.outcome()
-    crossed = 0 if enough < 0 else 5
-    assert whole.state.index == 3 * 2 + crossed + 2
-    assert whole.state.crossed == crossed
-    assert len(whole.scores()) == 3
+    rounds = 1 if enough < 0 else 2
+    assert whole.state.round == rounds
+    assert len(whole.scores()) == 3 * rounds
+    assert len([line for line in whole_session.messages if line.startswith("round")]) == rounds
     broken = session()
     for moment in whole_session.indices:
         broken.die_at = moment
         with pytest.raises(KeyboardInterrupt):
-            search(broken).outcome()
+            fine_search(run, enough, 2, broken).outcome()
     broken.die_at = 0
-    again = search(broken)
+    again = fine_search(run, enough, 2, broken)
     assert torch.equal(again.outcome().volume, best.volume)
     assert np.array_equal(again.scores(), whole.scores())
 
 
-def test_the_likeliest_maps_are_kept(run, session, monkeypatch):
-    monkeypatch.setattr(fine, "POPULATION", 2)
-    climbing, last = fine_steps(16.0, DIAMETER_A, 150, GRID.length_A, GRID.nyquist_px)
-    search = fine.FineSearch(run, climbing, last, 1e9, "fine", 5, session())
-    maps = [run.start(2 * number, climbing) for number in range(4)]
-    search._take(maps[:2], [1.0, 2.0])
-    search._take(maps[2:], [1.5, 0.5])
-    assert search.state.likelihoods == [2.0, 1.5]
-    assert [hypothesis.seed for hypothesis in search.state.population] == [2, 4]
-
-
-def test_a_child_has_each_degree_from_one_parent():
-    generator = np.random.default_rng(0)
-    for _ in range(20):
-        of_first, of_second = fine.crossing(generator, 30)
-        assert (of_first[0], of_second[0]) == (1.0, 0.0)
-        assert ((np.abs(of_first) + np.abs(of_second)) == 1).all()
+def test_the_likeliest_maps_go_on(run, session):
+    search = fine_search(run, 1e9, 1, session())
+    maps = [run.start(2 * number, search.climbing) for number in range(3)]
+    search._put("entrants", maps, [1.0, 0.5, 2.0], 2)
+    assert search.state.likelihoods["entrants"] == [2.0, 1.0]
+    assert [hypothesis.seed for hypothesis in search.state.entrants] == [4, 0]
 
 
 def test_a_push_goes_beyond_in_what_has_directions_alone():
@@ -261,8 +259,9 @@ def test_spherical_average_keeps_a_sphere_and_forgets_directions():
     assert float(spherical_average(odd)[radius < 11].abs().max()) < 1e-3 * float(odd.abs().max())
 
 
-def test_a_shell_whose_views_look_alike_is_not_trusted(simulated, phantom, session, tmp_path):
+def test_a_shell_whose_views_look_alike_is_not_trusted(simulated, phantom, session, tmp_path, monkeypatch):
     """Particles of a sphere: the search goes on to finer resolution, finds nothing, and says so."""
+    small_rounds(monkeypatch)
     volume = phantom(32, 4.0, DIAMETER_A, symmetry="O", n=5, sigma_A=5.0, seed=1)
     smooth = spherical_average(torch.as_tensor(volume.data)).numpy()
     made = simulated([Volume(smooth, 4.0)], [100], snr=0.3, diameter_A=DIAMETER_A, shift_sigma_A=2.0)

@@ -20,7 +20,7 @@ from halfmap.refine.abinitio.fine import FineSearch
 from halfmap.refine.abinitio.hypothesis import Hypothesis
 from halfmap.refine.abinitio.options import AbInitioOptions
 from halfmap.refine.abinitio.rounds import Tournament
-from halfmap.refine.abinitio.schedule import FINE_CHILDREN, Step, fine_steps, schedule
+from halfmap.refine.abinitio.schedule import FINE_ROUNDS, Step, fine_steps, schedule
 from halfmap.refine.abinitio.search import AbInitio
 from halfmap.refine.images.close_up import CloseUp
 from halfmap.refine.images.sources import half_sets, native_box_px, working_observations
@@ -155,8 +155,8 @@ def _searched(observations: CloseUp, half_set: Array, options: AbInitioOptions, 
         climbing, last = fine_steps(
             FINE_RESOLUTION_A, observations.diameter_A, count, grid.length_A, grid.nyquist_px
         )  # fmt: skip
-        children = FINE_CHILDREN * options.starts
-        fine = FineSearch(run, climbing, last, TOLD_APART, f"{CHECKPOINT}-fine", children, session)
+        most_rounds = FINE_ROUNDS * options.starts
+        fine = FineSearch(run, climbing, last, TOLD_APART, f"{CHECKPOINT}-fine", most_rounds, session)
         best = fine.outcome()
         found = _Searched(run, last, best, fine.scores(), False, _judged(run, best, last, session))
     if found.shape_gain < TOLD_APART:

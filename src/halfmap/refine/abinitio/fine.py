@@ -1,4 +1,4 @@
-"""Search for a first map of particles whose views differ in fine features alone: starts that are crossed."""
+"""Search for a first map of particles whose views differ in fine features alone: many random starts, and a sieve."""
 
 from __future__ import annotations
 
@@ -9,48 +9,80 @@ from functools import partial
 
 import numpy as np
 
-from halfmap.refine.abinitio.degrees import Degrees
 from halfmap.refine.abinitio.hypothesis import Hypothesis, arrays_of, hypothesis_of
 from halfmap.refine.abinitio.schedule import Step
 from halfmap.refine.abinitio.search import AbInitio
 from halfmap.refine.session import Session, Ticker
 from halfmap.refine.work import in_order
-from halfmap.typing import Array, FloatArray
+from halfmap.typing import Array
 
-POPULATION = 12
-"""Maps that are kept."""
-START_STEPS, CHILD_STEPS = 25, 12
-"""Steps of a random start, and of a map put together from two, before its likelihood is asked for."""
+
+@dataclass(frozen=True)
+class Stage:
+    """How many maps take part, and how many steps each makes before its likelihood is asked for."""
+
+    maps: int
+    steps: int
+
+
+STARTS = Stage(16, 25)
+SIEVE = (Stage(6, 8),)
+FINALISTS = Stage(3, 8)
+"""A round: random starts, the likeliest of them, and again."""
+MOST_FINALS = 6
+RISING = 0.05
+"""Finalists go on while the best gains so much in log-likelihood."""
 TOGETHER = 4
 """Maps that go on side by side, shared between threads; fixed, so that the result does not depend on these."""
-RANKS = 4.0
-"""Mean rank of a parent: the likeliest maps have most of the children."""
-TURNED_FRAC = 0.08
-"""Share of the degrees whose sign is turned in a child."""
 LAST_STEPS = 8
 """Steps of the best map with all particles, shells, views and shifts."""
 
 
+_MAPS = ("entrants", "kept", "best")
+_FACTS = ("round", "stage", "finals", "position", "likelihoods", "starts", "gain", "last_done", "index")
+
+
 @dataclass(eq=False)
 class _State:
-    """What is known between steps: the maps with their likelihoods, likeliest first, and how far the search is."""
+    """What is known between steps.
 
-    population: list[Hypothesis] = field(default_factory=list)
-    likelihoods: list[float] = field(default_factory=list)
+    Attributes
+    ----------
+    round, stage
+        Both from 0; the stages are those of :meth:`FineSearch.stages`, the last one is repeated ``finals`` times.
+    position
+        Maps of the stage that are done.
+    entrants
+        The maps that take part in the stage.
+    kept
+        The likeliest maps of the stage so far, as many as the next one takes.
+    best
+        The best finalist of all rounds.
+    likelihoods
+        Of each of these maps.
+    """
+
+    round: int = 0
+    stage: int = 0
+    finals: int = 0
+    position: int = 0
+    entrants: list[Hypothesis] = field(default_factory=list)
+    kept: list[Hypothesis] = field(default_factory=list)
+    best: list[Hypothesis] = field(default_factory=list)
+    likelihoods: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in _MAPS})
     starts: list[float] = field(default_factory=list)
-    crossed: int = 0
     gain: float = -math.inf
     last_done: int = 0
     index: int = 0
 
 
 class FineSearch:
-    """Random starts, and maps put together from them degree by degree, until one tells views apart; that is finished.
+    """Rounds of random starts that are sieved by likelihood, until one of them tells views apart.
 
-    A random start soon has the right power in each degree of the spherical harmonics and the wrong signs between
-    them. A map that has more of the signs right is likelier, if by little; a child that takes each degree from one of
-    two likely maps, in either hand, and climbs, may have more of them than both (a genetic algorithm; Holland 1975).
-    Point groups with more than one frame (T, D, C) have parents in different frames, whose children lose.
+    A random start soon has the right power in each degree of the spherical harmonics, and signs between degrees that
+    are wrong. One that begins with enough of them right by chance climbs to the truth within some forty steps; its
+    likelihood leaves those of the others behind from the twenty-fifth on, which never get there. So each round gives
+    many starts a few steps and goes on with the likeliest alone (successive halving; Jamieson & Talwalkar 2016).
 
     Parameters
     ----------
@@ -62,103 +94,110 @@ class FineSearch:
         Gain over the spherical average (``AbInitio.shape_gain``) from which on views are told apart.
     name
         Of the checkpoint.
-    children
-        Maps put together at most.
+    rounds
+        Rounds at most.
     session
         Whoever runs this.
     """
 
     def __init__(
-        self, run: AbInitio, climbing: Step, last: Step, enough: float, name: str, children: int, session: Session
+        self, run: AbInitio, climbing: Step, last: Step, enough: float, name: str, rounds: int, session: Session
     ) -> None:
         self.run, self.climbing, self.last, self.enough = run, climbing, last, enough
-        self.name, self.children, self.session = name, children, session
+        self.name, self.rounds, self.session = name, rounds, session
+        self.stages = (STARTS, *SIEVE, FINALISTS)
         self.apart = run.with_threads(math.ceil(session.threads / TOGETHER))
-        grid = run.observations.grid
-        radius_px = run.observations.diameter_A / 2 / grid.pixel_size_A
-        self.degrees = Degrees(grid.box_px, radius_px, grid.box_px / climbing.radius_px)
         self.state = self._restored()
 
     def outcome(self) -> Hypothesis:
         """Make every step that is left."""
         state = self.state
-        total = POPULATION * START_STEPS + self.children * CHILD_STEPS + LAST_STEPS
+        total = self.rounds * sum(stage.maps * stage.steps for stage in self.stages) + LAST_STEPS
         with self.session.progress(self.name, total) as bar:
             bar.advance(state.index)
-            while len(state.population) < POPULATION:
-                self._begin(bar)
-            while not state.last_done and state.gain < self.enough and state.crossed < self.children:
-                self._cross(bar)
+            while not state.last_done and state.gain < self.enough and state.round < self.rounds:
+                self._climb(bar)
             while state.last_done < LAST_STEPS:
-                state.population[0] = self.run.advance(state.population[0], self.last)
+                state.best = [self.run.advance(state.best[0], self.last)]
                 state.last_done += 1
                 self._keep(1, bar)
-        return state.population[0]
+        return state.best[0]
 
     def scores(self) -> Array:
         """Log-likelihood that each random start came to, in their order."""
         return np.array(self.state.starts)
 
-    def _begin(self, bar: Ticker) -> None:
-        """The next few random starts."""
-        state, begun = self.state, len(self.state.population)
-        numbers = range(begun, min(begun + TOGETHER, POPULATION))
-        new, likelihoods = self._climbed([self.run.start(2 * n, self.climbing) for n in numbers], START_STEPS)
-        state.starts += likelihoods
-        for number, likelihood in zip(numbers, likelihoods, strict=True):
-            self.session.log(f"start {number + 1}: log-likelihood {likelihood:.3f} after {START_STEPS} steps")
-        self._take(new, likelihoods)
-        self._keep(len(new) * START_STEPS, bar)
+    def _climb(self, bar: Ticker) -> None:
+        """The next few maps of the stage; after the last one, what the next stage is."""
+        state, stage = self.state, self.stages[self.state.stage]
+        numbers = range(state.position, min(state.position + TOGETHER, stage.maps))
+        work = partial(self._climbed, stage=stage)
+        new = list(in_order(work, numbers, self.session.threads))
+        state.position += len(new)
+        maps, likelihoods = [hypothesis for hypothesis, _ in new], [likelihood for _, likelihood in new]
+        if stage is STARTS:
+            state.starts += likelihoods
+        following = self.stages[min(state.stage + 1, len(self.stages) - 1)]
+        self._put("kept", [*state.kept, *maps], [*state.likelihoods["kept"], *likelihoods], following.maps)
+        if state.position == stage.maps:
+            self._end_stage(stage)
+        self._keep(len(new) * stage.steps, bar)
 
-    def _cross(self, bar: Ticker) -> None:
-        """The next few children; each takes the place of the least likely map if it is likelier."""
-        state, begun = self.state, self.state.crossed
-        numbers = range(begun, min(begun + TOGETHER, self.children))
-        new, likelihoods = self._climbed([self._child(n) for n in numbers], CHILD_STEPS)
-        state.crossed += len(new)
-        self._take(new, likelihoods)
-        self._keep(len(new) * CHILD_STEPS, bar)
+    def _climbed(self, number: int, stage: Stage) -> tuple[Hypothesis, float]:
+        """A map of the stage after its steps, and its log-likelihood for all particles."""
+        if stage is STARTS:
+            hypothesis = self.run.start(2 * (self.state.round * stage.maps + number), self.climbing)
+        else:
+            hypothesis = self.state.entrants[number]
+        for _ in range(stage.steps):
+            hypothesis = self.apart.advance(hypothesis, self.climbing)
+        rows = len(self.run.rows)
+        return hypothesis, self.apart.log_likelihood(hypothesis, hypothesis.volume, self.climbing, rows)
 
-    def _take(self, new: Sequence[Hypothesis], likelihoods: Sequence[float]) -> None:
-        """The likeliest of the maps kept and the new ones; a new best one is asked whether it tells views apart."""
+    def _end_stage(self, stage: Stage) -> None:
         state = self.state
-        best_before = state.population[0] if state.population else None
-        ranked = sorted(
-            zip([*state.likelihoods, *likelihoods], [*state.population, *new], strict=True), key=lambda pair: -pair[0]
-        )[:POPULATION]
-        state.likelihoods = [likelihood for likelihood, _ in ranked]
-        state.population = [hypothesis for _, hypothesis in ranked]
-        best = state.population[0]
-        if len(state.population) == POPULATION and (best is not best_before or not state.crossed):
-            state.gain = self.run.shape_gain(best, replace(self.climbing, sparse=False))
-            self.session.log(
-                f"after {state.crossed} children: log-likelihood {state.likelihoods[0]:.3f}, better than the average "
-                f"over all directions by {state.gain:.2f}"
-            )
+        maps, likelihoods = state.kept, state.likelihoods["kept"]
+        state.position = 0
+        self._put("kept", [], [], 0)
+        if stage is FINALISTS:
+            self._end_round(maps, likelihoods)
+        else:
+            state.stage += 1
+            self._put("entrants", maps, likelihoods, len(maps))
 
-    def _climbed(self, maps: Sequence[Hypothesis], steps: int) -> tuple[list[Hypothesis], list[float]]:
-        """The maps after some steps, and their log-likelihoods, all of the same particles."""
-        climbed = partial(_after, self.apart, self.climbing, steps)
-        done = list(in_order(climbed, maps, self.session.threads))
-        return [hypothesis for hypothesis, _ in done], [likelihood for _, likelihood in done]
+    def _end_round(self, maps: Sequence[Hypothesis], likelihoods: Sequence[float]) -> None:
+        """Go on with the finalists while they rise; else keep the best of all rounds."""
+        state = self.state
+        rising = likelihoods[0] > max(state.likelihoods["entrants"]) + RISING
+        state.finals += 1
+        self._put("entrants", maps, likelihoods, len(maps))
+        gain = self.run.shape_gain(maps[0], replace(self.climbing, sparse=False))
+        if gain < self.enough and rising and state.finals < MOST_FINALS:
+            return
+        self.session.log(
+            f"round {state.round + 1}: log-likelihood {likelihoods[0]:.2f}, better than the average over all "
+            f"directions by {gain:.2f}"
+        )
+        if gain > state.gain:
+            state.gain = gain
+            self._put("best", maps[:1], likelihoods[:1], 1)
+        state.round, state.stage, state.finals = state.round + 1, 0, 0
 
-    def _child(self, number: int) -> Hypothesis:
-        """Each degree from one of two maps, the second in either hand, some with their sign turned."""
-        generator = np.random.default_rng([self.run.seed, 5, number])
-        ranks = np.minimum(generator.exponential(RANKS, 2).astype(int), POPULATION - 1)
-        first, second = (self.state.population[rank] for rank in ranks)
-        of_first, of_second = crossing(generator, self.degrees.count)
-        volume = self.degrees.mixed(first.volume, second.volume, of_first, of_second) * self.run.mask
-        return replace(first, seed=POPULATION + number, volume=volume, velocity=None)
+    def _put(self, name: str, maps: Sequence[Hypothesis], likelihoods: Sequence[float], room: int) -> None:
+        """Keep the likeliest of some maps under a name."""
+        order = sorted(range(len(maps)), key=lambda i: -likelihoods[i])[:room]
+        setattr(self.state, name, [maps[i] for i in order])
+        self.state.likelihoods[name] = [likelihoods[i] for i in order]
 
     def _keep(self, steps: int, bar: Ticker) -> None:
         """Keep the state after so many more steps."""
         state = self.state
         state.index += steps
         arrays: dict[str, Array] = {}
-        for number, hypothesis in enumerate(state.population):
-            arrays |= arrays_of(hypothesis, f"map{number}.")
-        facts = {name: getattr(state, name) for name in _KEPT} | {"maps": len(state.population)}
+        for name in _MAPS:
+            for number, hypothesis in enumerate(getattr(state, name)):
+                arrays |= arrays_of(hypothesis, f"{name}{number}.")
+        facts = {name: getattr(state, name) for name in _FACTS}
         self.session.save_checkpoint(self.name, state.index, arrays, facts)
         bar.advance(steps)
 
@@ -168,23 +207,8 @@ class FineSearch:
             return _State()
         _, arrays, facts = saved
         device = self.run.observations.device
-        population = [hypothesis_of(arrays, f"map{number}.", device) for number in range(facts["maps"])]
-        return _State(population, **{name: facts[name] for name in _KEPT})
-
-
-def crossing(generator: np.random.Generator, n_degrees: int) -> tuple[FloatArray, FloatArray]:
-    """Factors of the degrees of two maps in their child; the spherical average is the first one's."""
-    hand = (-1.0) ** np.arange(n_degrees) if generator.random() < 0.5 else np.ones(n_degrees)
-    from_first = generator.random(n_degrees) < 0.5
-    sign = np.where(generator.random(n_degrees) < TURNED_FRAC, -1.0, 1.0)
-    from_first[0], sign[0] = True, 1.0
-    return np.where(from_first, sign, 0.0), np.where(from_first, 0.0, sign * hand)
-
-
-def _after(run: AbInitio, step: Step, count: int, hypothesis: Hypothesis) -> tuple[Hypothesis, float]:
-    for _ in range(count):
-        hypothesis = run.advance(hypothesis, step)
-    return hypothesis, run.log_likelihood(hypothesis, hypothesis.volume, step, len(run.rows))
-
-
-_KEPT = ("likelihoods", "starts", "crossed", "gain", "last_done", "index")
+        state = _State(**{name: facts[name] for name in _FACTS})
+        for name in _MAPS:
+            numbers = range(len(facts["likelihoods"][name]))
+            setattr(state, name, [hypothesis_of(arrays, f"{name}{number}.", device) for number in numbers])
+        return state

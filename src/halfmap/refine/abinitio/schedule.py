@@ -19,8 +19,8 @@ TRIAL_IMAGES = 150
 """Particles of one step while random starts compete; later steps take up to all."""
 DRAWN_FRAC = 0.5
 """Share of the later steps that draw poses; the last ones take the whole posterior."""
-FINE_CHILDREN = 30
-"""Maps put together from two in a fine search at most, for each random start that was asked for."""
+FINE_ROUNDS = 2
+"""Rounds of a fine search at most, for each random start that was asked for."""
 FINE_IMAGES_FRAC = 0.5
 """Particles of one step of a fine search: not all, so that noise which a particle leaves is not always found again."""
 FINE_FIRST_FRAC = 0.2
