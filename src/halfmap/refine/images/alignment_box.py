@@ -93,6 +93,6 @@ class AlignmentBox:
         return self.lattice.values_of(images) * (self._n_plane / self._n_box) ** 2
 
     def map_in_box(self, volume: Float[Tensor, "z y x"]) -> Float[Tensor, "v v v"]:
-        """The map in this box, sampled so that its slices meet the statistics' pixels and grey values."""
-        scale = (self.grid.box_px / self._n_plane) ** 3
+        """The map, on any sampling of its box, in this one; its slices meet the pixels and values of the statistics."""
+        scale = (volume.shape[-1] / self._n_plane) ** 3
         return pad_3d(resample_3d(volume, self._n_plane), self._n_box) * scale

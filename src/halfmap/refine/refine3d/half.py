@@ -39,7 +39,7 @@ class HalfState:
     rows
         Its particles, ``[n]``.
     reference
-        Map that the next search compares with.
+        Map that the next search compares with, on a grid that is just fine enough.
     rot_img_from_map, shift_A
         Best poses, ``[n, 3, 3]`` and ``[n, 2]``.
     settled

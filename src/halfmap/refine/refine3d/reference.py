@@ -121,7 +121,7 @@ def _first_scale(
 ) -> float:
     """Scale at which the map's mean slice has a small share of the images' power: rather too weak than too strong."""
     power = torch.fft.rfftn(reference).abs().square()
-    n = observations.grid.box_px
+    n = reference.shape[0]
     fx, fy, fz = frequencies_3d((n, n, n))
     inside = (fx.square() + fy.square() + fz.square()).sqrt() * n
     within = (inside > 0.5) & (inside <= plan.radius_px + 0.5)

@@ -15,8 +15,10 @@ from torch import Tensor
 from halfmap.constants import FSC_HALF_MAP_THRESHOLD
 from halfmap.data.records import Volume
 from halfmap.errors import HalfmapError
+from halfmap.fourier.crop import resample_3d
 from halfmap.fourier.fsc import resolution_A
-from halfmap.fourier.windows import soft_ball
+from halfmap.fourier.windows import even_fast_size, soft_ball
+from halfmap.refine.images.lattice import MapGrid
 from halfmap.refine.images.noise import NoiseModel
 from halfmap.refine.images.observations import EDGE_A, Observations
 from halfmap.refine.refine3d.half import HalfResult, HalfState, first_noise, iterate
@@ -35,6 +37,8 @@ PATIENCE = 2
 """Iterations without a gain after which refinement looks everywhere once more, and ends if that brings nothing."""
 GAIN_SHELLS = 0.2
 """What counts as a gain: the area under the FSC, in shells."""
+MASK_SHELLS = 2.0
+"""Room for what a mask adds to a map's shells, in units of its reciprocal diameter."""
 NO_GAIN = 0.9
 """A final resolution worse than this share of the starting one is not evidence of a structure."""
 
@@ -190,13 +194,26 @@ class Refinement:
                         threads=self.session.threads, tick=ticker.advance,
                     )
                 )  # fmt: skip
-        volumes = [result.sums.volume() for result in results]
-        curve = masked_fsc(volumes[0], volumes[1], self.mask)
-        # Beyond what was inserted only the mask's edge correlates.
-        curve[insert_radius + 1 :] = 0.0
+        curve = self._fsc(results, insert_radius)
         self._note(halves, results, curve, progress, time.process_time() - started)
         progress.finished = progress.finished or exhausted
         return results
+
+    def _fsc(self, results: list[HalfResult], radius_px: int) -> Tensor:
+        """FSC of the halves within the mask, as far as was inserted: beyond, only the mask's edge correlates."""
+        box_px = self._box_px(radius_px)
+        first, second = (result.sums.volume(box_px=box_px) for result in results)
+        curve = torch.zeros(self.grid.box_px // 2 + 1, dtype=torch.float64)
+        curve[: radius_px + 1] = masked_fsc(first, second, self._mask_on(box_px))[: radius_px + 1]
+        return curve
+
+    def _box_px(self, radius_px: int) -> int:
+        """Voxels along the box of a map with so many shells, and those that a mask adds."""
+        added = math.ceil(MASK_SHELLS * self.grid.length_A / self.options.diameter_A)
+        return min(self.grid.box_px, even_fast_size(2 * (radius_px + 1 + added)))
+
+    def _mask_on(self, box_px: int) -> Float[Tensor, "z y x"]:
+        return self.mask if box_px == self.grid.box_px else resample_3d(self.mask, box_px).clamp(0.0, 1.0)
 
     def _note(
         self, halves: list[HalfState], results: list[HalfResult], curve: Tensor, progress: _Progress, cpu_s: float
@@ -244,9 +261,11 @@ class Refinement:
         join = self.grid.shell_of_resolution(self.options.join_below_A) if self.options.join_below_A else 0.0
         joined = results[0].sums.joined_below(results[1].sums, join)
         ssnr = ssnr_of_half(progress.fsc)
+        box_px = self._box_px(joined[0].radius_px)
+        mask = self._mask_on(box_px)
         return [
             HalfState(
-                half.rows, sums.volume(ssnr) * self.mask, result.poses.rot_img_from_map[:, 0].clone(),
+                half.rows, sums.volume(ssnr, box_px) * mask, result.poses.rot_img_from_map[:, 0].clone(),
                 result.poses.shift_A[:, 0].clone(), result.settled & (not progress.closing), result.noise,
                 result.shift_sigma_A,
             )
@@ -258,8 +277,9 @@ class Refinement:
     def _begin(self) -> tuple[list[HalfState], _Progress]:
         options, session = self.options, self.session
         start_A = self.initial_resolution_A
-        volume = on_grid(self._reference, self.grid, options.diameter_A, start_A)
         radius = max(4, math.floor(self.grid.shell_of_resolution(start_A)))
+        box_px = self._box_px(radius)
+        volume = on_grid(self._reference, MapGrid(box_px, self.grid.length_A / box_px), options.diameter_A, start_A)
         nothing = torch.zeros(self.grid.box_px // 2 + 1, dtype=torch.float64)
         progress = _Progress(nothing, min(radius, self.grid.nyquist_px))
         session.log(
@@ -283,7 +303,8 @@ class Refinement:
             ]  # fmt: skip
             best = max(fits, key=lambda fit: fit.likelihood_gain)
             inverted = best is fits[1]
-            factor = -best.scale if inverted else best.scale
+            # On the grid of the maps that are written; a coarser one has the same transform and other grey values.
+            factor = (-best.scale if inverted else best.scale) * (box_px / self.grid.box_px) ** 3
             session.log(f"half {number}: grey values of the reference multiplied by {factor:.4g}")
             if inverted:
                 session.warn(

@@ -36,8 +36,8 @@ MOST_DIRECTIONS = 1200
 RADIANS_PER_RESOLUTION = 0.6
 """A grid of spacing s serves for features of ``s * diameter * this``: a climb starts within their reach."""
 GRID_MODES = 48
-MODES_CLIMBED = 6
-MODES_KEPT = 3
+MODES_CLIMBED = 10
+MODES_KEPT = 8
 LEVEL_FACTOR = 1.5
 """Ratio of resolutions between stages of the climb."""
 NARROW = 0.9

@@ -102,7 +102,7 @@ class Accumulator:
         count = torch.bincount(shell, share, minlength=self.radius_px + 2)
         return (total / count)[: self.radius_px + 1]
 
-    def volume(self, ssnr: Float[Tensor, " shells"] | None = None) -> Float[Tensor, "n n n"]:
+    def volume(self, ssnr: Float[Tensor, " shells"] | None = None, box_px: int | None = None) -> Float[Tensor, "n n n"]:
         """The map: weighted mean of what was inserted, filtered by Wiener's rule if the SSNR is given.
 
         With the noise of each voxel ``1 / weight`` and the signal's variance in a shell
@@ -114,6 +114,9 @@ class Accumulator:
         ssnr
             Of the map that these data give, shells from 0; shells past its end, and those where it is zero,
             come out empty.
+        box_px
+            Voxels along the edge of the same box; those of the grid if not given. The transform is the same, so
+            grey values on a coarser grid are larger by the ratio of the voxels' volumes.
         """
         mean = self.mean_weight()
         floor = FLOOR * mean
@@ -130,4 +133,4 @@ class Accumulator:
         weight = torch.maximum(self.denominator, torch.cat([floor, beyond])[index].float())
         weight = weight + torch.cat([regulariser, beyond])[index].float()
         filtered = torch.where(weight > 0, self.numerator / weight.clamp(min=1e-30), 0)
-        return finish_volume(filtered, self.grid.box_px, PADDING)
+        return finish_volume(filtered, box_px or self.grid.box_px, PADDING)
