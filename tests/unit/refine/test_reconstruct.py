@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from halfmap.fourier.fsc import fsc, resolution_A
+from halfmap.geometry.lattice_symmetry import chain_of, split
 from halfmap.geometry.symmetry import point_group
 from halfmap.refine.images.lattice import MapGrid
 from halfmap.refine.refine3d.half import first_noise
@@ -48,6 +49,24 @@ def test_symmetry_by_copies_equals_symmetric_poses(phantom, simulated):
     inner = found[1:, 1:, 1:]
     quarter = torch.rot90(inner, 1, (1, 2))
     assert float(torch.corrcoef(torch.stack([inner.flatten(), quarter.flatten()]))[0, 1]) > 0.999
+
+
+@pytest.mark.parametrize("symmetry", ["O", "D3", "I1"])
+def test_turned_voxels_equal_inserted_copies(tiny, symmetry):
+    """Copies by permutation of voxels, where the group allows it, are the copies that insertion makes."""
+    _, data, grid = tiny
+    rows = np.arange(4)
+    copies = inserted(data, grid, 60.0, rows, symmetry)
+    representatives, aligned = split(point_group(symmetry))
+    poses = (data.rot_img_from_map[rows][:, None] @ representatives).unbind(1)
+    parts = [inserted(data, grid, 60.0, rows, rot=rot) for rot in poses]
+    few = parts[0]
+    for part in parts[1:]:
+        few = few.plus(part)
+    turned = few.symmetrised(chain_of(aligned))
+    for name in ("numerator", "denominator"):
+        one, other = getattr(turned, name), getattr(copies, name)
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * float(other.abs().max()))
 
 
 def test_halves_joined_at_low_resolution_only(tiny):

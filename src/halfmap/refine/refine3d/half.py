@@ -12,6 +12,7 @@ from torch import Tensor
 
 from halfmap.fourier.slices import prepare_volume
 from halfmap.fourier.slicing import extract_pixels
+from halfmap.geometry.lattice_symmetry import chain_of, split
 from halfmap.geometry.rotations import angular_distance_rad
 from halfmap.geometry.symmetry import nearest_equivalent
 from halfmap.refine.images.noise import NoiseModel, balanced_scale, image_power
@@ -184,6 +185,8 @@ def insert(
     unmasked image after the best fit; shells beyond ``radius_px`` keep their value.
     """
     device = observations.device
+    representatives, aligned = split(operators.cpu())
+    representatives = representatives.to(device)
     lattice = observations.lattice.within(radius_px)
     sums = Accumulator.empty(observations.grid, radius_px, device)
     slices_of = prepare_volume(state.reference.to(device), float(radius_px) + 1, PADDING)
@@ -202,7 +205,7 @@ def insert(
             shift = poses.shift_A[members][used, mode].to(device)
             phases = shift_phases(lattice.kx_px, lattice.ky_px, shift, lattice.length_A)
             part = share[used, None].float().to(device)
-            sums.insert(lattice, weighted[used] * phases * part, weights[used] * part, rot, operators)
+            sums.insert(lattice, weighted[used] * phases * part, weights[used] * part, rot, representatives)
         rot = poses.rot_img_from_map[members, 0].to(device)
         shift = poses.shift_A[members, 0].to(device)
         phases = shift_phases(lattice.kx_px, lattice.ky_px, shift, lattice.length_A)
@@ -217,4 +220,4 @@ def insert(
     sigma2 = torch.where(residual.count.sum(dim=0) > 0, residual.mean(), state.noise.sigma2)
     # cross and power already hold the present scale once and twice.
     scale = state.noise.scale * balanced_scale(cross, power)
-    return sums, NoiseModel(sigma2, scale / scale.mean(), state.noise.information_frac)
+    return sums.symmetrised(chain_of(aligned)), NoiseModel(sigma2, scale / scale.mean(), state.noise.information_frac)

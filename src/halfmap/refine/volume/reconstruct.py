@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from halfmap.fourier.slices import empty_volume_ft, finish_volume
 from halfmap.fourier.slicing import insert_pixels
+from halfmap.geometry.lattice_symmetry import turned_half_layout
 from halfmap.geometry.symmetry import symmetrise_poses
 from halfmap.refine.images.lattice import Lattice, MapGrid
 
@@ -60,6 +62,24 @@ class Accumulator:
         every = symmetrise_poses(rot_img_from_map, operators)
         for copy in range(every.shape[1]):
             insert_pixels(weighted, weights, every[:, copy], lattice.pixels, self.numerator, self.denominator, PADDING)
+
+    def symmetrised(self, chain: Sequence[Float[Tensor, "k 3 3"]]) -> Accumulator:
+        """Sum over the elements of a group whose rotations take the axes to axes: the same as inserting them all.
+
+        Such rotations take voxels to voxels, and the weights of the trilinear interpolation with them.
+
+        Parameters
+        ----------
+        chain
+            Representatives of each subgroup's cosets in the next one, from ``geometry.lattice_symmetry.chain_of``.
+        """
+        numerator, denominator = self.numerator, self.denominator
+        for representatives in chain:
+            before = numerator, denominator
+            for rotation in representatives:
+                numerator = numerator + turned_half_layout(before[0], rotation)
+                denominator = denominator + turned_half_layout(before[1], rotation)
+        return Accumulator(self.grid, self.radius_px, numerator, denominator)
 
     def shells(self) -> Tensor:
         """Distance from the origin of each voxel in shells of the map."""

@@ -1,0 +1,92 @@
+"""The part of a point group that takes the axes to axes, and so the voxels of a grid to voxels."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Inexact
+from torch import Tensor
+
+TOLERANCE = 1e-6
+CHUNK_ELEMENTS = 1 << 22
+"""Voxels turned at once, which bounds the memory."""
+
+
+def split(
+    operators: Float[Tensor, "operators 3 3"],
+) -> tuple[Float[Tensor, "representatives 3 3"], Float[Tensor, "aligned 3 3"]]:
+    """A point group as ``{r h}``: its subgroup of signed permutations of the axes ``h``, and one ``r`` of each coset.
+
+    >>> from halfmap.geometry.symmetry import point_group
+    >>> [tuple(len(part) for part in split(point_group(name))) for name in ("C1", "C3", "D6", "O", "I2")]
+    [(1, 1), (3, 1), (3, 4), (1, 24), (5, 12)]
+    """
+    whole = operators.round()
+    aligned = operators[(operators - whole).abs().amax(dim=(1, 2)) < TOLERANCE].round()
+    representatives: list[Tensor] = []
+    for operator in operators:
+        # r h = s h' for some h, h' of the subgroup if r^-1 s lies in it.
+        quotients = [other.T @ operator for other in representatives]
+        if not any(bool(((q - q.round()).abs() < TOLERANCE).all()) for q in quotients):
+            representatives.append(operator)
+    return torch.stack(representatives), aligned
+
+
+def chain_of(aligned: Float[Tensor, "aligned 3 3"]) -> list[Float[Tensor, "k 3 3"]]:
+    """A group as products along a chain of subgroups: representatives of each one's cosets in the next one.
+
+    The sum over all elements takes as many turns as these are: five for the 24 elements of the octahedral group.
+    """
+    elements: list[tuple[int, ...]] = [tuple(int(v) for v in h.flatten().tolist()) for h in aligned]
+    identity: tuple[int, ...] = (1, 0, 0, 0, 1, 0, 0, 0, 1)
+    reached = {identity}
+    chain = []
+    while len(reached) < len(elements):
+        grown = min((_generated(reached | {h}) for h in elements if h not in reached), key=len)
+        representatives: list[tuple[int, ...]] = []
+        covered = set(reached)
+        for h in sorted(grown):
+            if h not in covered:
+                representatives.append(h)
+                covered |= {_product(g, h) for g in reached}
+        chain.append(torch.tensor(representatives, dtype=aligned.dtype).reshape(-1, 3, 3))
+        reached = grown
+    return chain
+
+
+def turned_half_layout(
+    values: Inexact[Tensor, "edge edge half"], rotation: Float[Tensor, "3 3"]
+) -> Inexact[Tensor, "edge edge half"]:
+    """``F(R k)`` at each frequency ``k`` of a half layout of even edge, for a signed permutation ``R`` of (x, y, z).
+
+    Real arrays are even, complex ones Hermitian: the half that is not stored follows from the other.
+    """
+    edge = values.shape[0]
+    axis = torch.fft.fftfreq(edge, 1 / edge, device=values.device).round().long()
+    half = torch.arange(edge // 2 + 1, device=values.device)
+    found = torch.empty_like(values)
+    planes = max(1, CHUNK_ELEMENTS // (edge * len(half)))
+    for begin in range(0, edge, planes):
+        slab = slice(begin, begin + planes)
+        along = (half[None, None, :], axis[None, :, None], axis[slab, None, None])
+        x, y, z = (
+            sum(value * along[source] for source, value in enumerate(row) if value)
+            for row in rotation.round().long().tolist()
+        )
+        mate = x < 0
+        sign = torch.where(mate, -1, 1)
+        part = values[(z * sign) % edge, (y * sign) % edge, (x * sign).clamp(max=edge // 2)]
+        found[slab] = torch.where(mate, part.conj(), part) if values.is_complex() else part
+    return found
+
+
+def _product(g: tuple[int, ...], h: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sum(g[3 * i + k] * h[3 * k + j] for k in range(3)) for i in range(3) for j in range(3))
+
+
+def _generated(generators: set[tuple[int, ...]]) -> set[tuple[int, ...]]:
+    group = set(generators)
+    while True:
+        larger = group | {_product(g, h) for g in group for h in generators}
+        if larger == group:
+            return group
+        group = larger
