@@ -31,7 +31,7 @@ def split(
     return torch.stack(representatives), aligned
 
 
-def chain_of(aligned: Float[Tensor, "aligned 3 3"]) -> list[Float[Tensor, "k 3 3"]]:
+def chain_of(aligned: Float[Tensor, "aligned 3 3"]) -> list[Float[Tensor, "_ 3 3"]]:
     """A group as products along a chain of subgroups: representatives of each one's cosets in the next one.
 
     The sum over all elements takes as many turns as these are: five for the 24 elements of the octahedral group.

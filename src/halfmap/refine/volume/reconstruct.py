@@ -63,7 +63,7 @@ class Accumulator:
         for copy in range(every.shape[1]):
             insert_pixels(weighted, weights, every[:, copy], lattice.pixels, self.numerator, self.denominator, PADDING)
 
-    def symmetrised(self, chain: Sequence[Float[Tensor, "k 3 3"]]) -> Accumulator:
+    def symmetrised(self, chain: Sequence[Float[Tensor, "_ 3 3"]]) -> Accumulator:
         """Sum over the elements of a group whose rotations take the axes to axes: the same as inserting them all.
 
         Such rotations take voxels to voxels, and the weights of the trilinear interpolation with them.
