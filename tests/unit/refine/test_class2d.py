@@ -12,7 +12,7 @@ from halfmap.io.mrc import open_stack, write_stack
 from halfmap.io.relion import read_image_set
 from halfmap.io.star import read_star
 from halfmap.refine.class2d.classification import Classification, centre_of_mass_px, class_radius_px
-from halfmap.refine.class2d.files import classify_particles
+from halfmap.refine.class2d.files import classify_particles, warn_of_one_class
 from halfmap.refine.class2d.options import Class2DOptions
 from halfmap.refine.class2d.schedule import schedule
 from halfmap.refine.images.lattice import MapGrid
@@ -193,3 +193,12 @@ def test_centre_of_mass():
     image[0, 10, 5] = 2.0
     image[1, 8, 8] = 1.0
     assert centre_of_mass_px(image).tolist() == [[-3.0, 2.0], [0.0, 0.0]]
+
+
+def test_one_class_for_most_particles_is_told(session):
+    told = session()
+    warn_of_one_class(0.77, 14, told)
+    assert "77% of the particles are in one of 14 classes" in told.warnings[0]
+    for share, classes in ((0.3, 14), (0.9, 2)):
+        warn_of_one_class(share, classes, told)
+    assert len(told.warnings) == 1

@@ -25,6 +25,8 @@ from halfmap.refine.work import single_threaded_torch
 from halfmap.typing import Array, FloatArray, PathLike
 
 CHECKPOINT = "class2d"
+MOST_IN_ONE_FRAC = 0.6
+"""Share of the particles in one class from which on the others mean little."""
 RESOLUTION_THRESHOLD = 0.5
 """Ring correlation at which the resolution of a class is read; strict, because the halves share their alignment."""
 
@@ -70,14 +72,26 @@ def classify_particles(
     write_star(folder / "classes.star", {"model_classes": table})
     write_image_set(folder / "particles.star", particles)
     resolution = np.asarray(table["rlnEstimatedResolution"], dtype=np.float64)
+    largest_frac = float(_population(state.assignment, options.classes).max()) / max(len(particles), 1)
+    warn_of_one_class(largest_frac, options.classes, session)
     return {
         "items_in": len(images),
         "items_out": len(particles),
         "classes": options.classes,
+        "largest_class_frac": round(largest_frac, 3),
         "best_class_resolution_A": round(float(resolution.min()), 1),
         "median_max_posterior": round(float(np.median(particles["max_posterior"])), 3),
         "unusable_particles": len(images) - len(particles),
     }
+
+
+def warn_of_one_class(largest_frac: float, classes: int, session: Session) -> None:
+    """Say so where most particles came together in one of several classes."""
+    if classes > 2 and largest_frac > MOST_IN_ONE_FRAC:
+        session.warn(
+            f"{largest_frac:.0%} of the particles are in one of {classes} classes: views were not told apart, or all "
+            "particles show the same one. Do not choose classes by looks here; abinitio does not need them."
+        )
 
 
 def _passes(run: Classification, session: Session) -> ClassificationState:
