@@ -61,16 +61,13 @@ def pose_error_deg(found: Path, truth: Path, symmetry: str) -> float:
     return float(angular_distance_rad(nearest, matrices[1]).median()) / DEG
 
 
-def judged(folder: Path, volume: str, star: str, symmetry: str) -> dict[str, float]:
-    """FSC = 0.5 of a map with the truth, and the error of the poses."""
+def judged(folder: Path, volume: str, star: str, symmetry: str) -> dict[str, float | None]:
+    """FSC = 0.5 of a map with the truth (None if it never is above), and the error of the poses."""
     out = "compared_" + Path(volume).stem
     halfmap(folder, "compare", volume, "sim/truth/map.mrc", "--symmetry", symmetry, "--out", out)
     figures = json.loads((folder / out / "job.json").read_text())["figures"]
     error_deg = pose_error_deg(folder / star, folder / "sim/truth.star", symmetry)
-    return {
-        "truth_0.5_A": round(float(figures["resolution_reference_A"]), 2),
-        "pose_error_deg": round(error_deg, 2),
-    }
+    return {"truth_0.5_A": figures["resolution_reference_A"], "pose_error_deg": round(error_deg, 2)}
 
 
 def relion(folder: Path, symmetry: str, diameter_A: float, start_A: float) -> tuple[dict[str, float], float]:

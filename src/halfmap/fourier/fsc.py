@@ -10,13 +10,9 @@ from halfmap.errors import HalfmapError
 from halfmap.fourier.shells import shell_index_2d, shell_index_3d, shell_sums
 
 
-def fsc(a: Float[Tensor, "z y x"], b: Float[Tensor, "_ _ _"], reach: int = 0) -> Float[Tensor, " shells"]:
-    """Fourier shell correlation of two volumes, shells 0 to Nyquist, float64; 0 where a volume is empty.
-
-    With a ``reach``, products and powers are summed over so many shells to both sides as well before they are
-    divided, so that a shell in which a hollow particle has no power does not look like a disagreement.
-    """
-    return correlation_of_transforms(torch.fft.rfftn(a), torch.fft.rfftn(b), reach)
+def fsc(a: Float[Tensor, "z y x"], b: Float[Tensor, "_ _ _"]) -> Float[Tensor, " shells"]:
+    """Fourier shell correlation of two volumes, shells 0 to Nyquist, float64; 0 where a volume is empty."""
+    return correlation_of_transforms(torch.fft.rfftn(a), torch.fft.rfftn(b))
 
 
 def frc(a: Float[Tensor, "y x"], b: Float[Tensor, "_ _"]) -> Float[Tensor, " shells"]:
@@ -27,7 +23,11 @@ def frc(a: Float[Tensor, "y x"], b: Float[Tensor, "_ _"]) -> Float[Tensor, " she
 def correlation_of_transforms(
     a_ft: Complex[Tensor, "*volume x_half"], b_ft: Complex[Tensor, ...], reach: int = 0
 ) -> Float[Tensor, " shells"]:
-    """FSC or FRC of two transforms in the half layout (both with the same origin), ``reach`` as in :func:`fsc`."""
+    """FSC or FRC of two transforms in the half layout (both with the same origin).
+
+    With a ``reach``, products and powers are summed over so many shells to both sides as well before they are
+    divided, so that a shell in which a hollow particle has no power does not look like a disagreement.
+    """
     if a_ft.shape != b_ft.shape:
         raise HalfmapError(f"only maps of one size can be compared, found {tuple(a_ft.shape)}, {tuple(b_ft.shape)}")
     n = a_ft.shape[-2]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from halfmap.constants import FSC_TRUTH_THRESHOLD
 from halfmap.data.records import Volume
-from halfmap.fourier.fsc import fsc, last_shell_above, resolution_A
+from halfmap.fourier.fsc import correlation_of_transforms, fsc, last_shell_above, resolution_A
 from halfmap.fourier.regrid import regrid_3d
 from halfmap.io.mrc import read_volume
 from halfmap.postprocess.mask import make_mask
@@ -49,7 +49,8 @@ class Comparison:
     resolution_A
         Where the averaged curve falls below 0.5 for the first time.
     finest_A
-        The finest resolution at which it is not below 0.5: finer, where the curve dips and recovers.
+        The finest resolution at which it is not below 0.5: finer, where the curve dips and recovers. Both are infinite
+        if it never is above.
     """
 
     aligned: Float[Tensor, "z y x"]
@@ -87,29 +88,31 @@ def compare_maps(volume: Volume, reference: Float[Tensor, "z y x"], options: Com
     )  # fmt: skip
     aligned = aligned_map(data, alignment, size_A)
     mask = make_mask(reference, size_A, options).mask
-    pair = (aligned * mask, reference * mask)
-    averaged = fsc(*pair, reach=joined_shells(mask))
+    transforms = torch.fft.rfftn(aligned * mask), torch.fft.rfftn(reference * mask)
+    averaged = correlation_of_transforms(*transforms, reach=joined_shells(mask))
+    last_shell = last_shell_above(averaged, FSC_TRUTH_THRESHOLD)
     inside = mask > 0.5
-    values = torch.stack([aligned[inside], reference[inside]]).double()
+    pair = torch.stack([aligned[inside], reference[inside]]).double()
     return Comparison(
         aligned=aligned,
         reference=reference,
         mask=mask,
         alignment=alignment,
-        correlation=float(torch.corrcoef(values)[0, 1]),
+        correlation=float(torch.corrcoef(pair)[0, 1]),
         fsc_unmasked=fsc(aligned, reference).numpy(),
-        fsc_masked=fsc(*pair).numpy(),
+        fsc_masked=correlation_of_transforms(*transforms).numpy(),
         fsc_averaged=averaged.numpy(),
         resolution_A=resolution_A(averaged, FSC_TRUTH_THRESHOLD, data.shape[0], size_A),
-        finest_A=data.shape[0] * size_A / max(last_shell_above(averaged, FSC_TRUTH_THRESHOLD), 1),
+        finest_A=data.shape[0] * size_A / last_shell if last_shell else math.inf,
     )
 
 
 def joined_shells(mask: Float[Tensor, "z y x"]) -> int:
     """Shells to each side that a mask joins with each shell: half its reciprocal extent, rounded up.
 
-    The transform of a hollow particle has shells without power, no further apart than the reciprocal of its extent.
-    There, noise decides a curve of single shells; a map that agrees to 8 Å fell below 0.5 at 109 Å.
+    Shells closer than the reciprocal extent are not independent within the mask, so little is lost when they are taken
+    together. The transform of a hollow particle has narrow shells without power, in which noise decides a curve of
+    single shells: a map of apoferritin that agrees to 8 Å fell below 0.5 at 109 Å.
     """
     extent_px = max(int(axis.max() - axis.min()) + 1 for axis in torch.nonzero(mask > 0.5).unbind(1))
     return math.ceil(mask.shape[0] / extent_px / 2)

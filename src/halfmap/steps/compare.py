@@ -46,7 +46,7 @@ def run(job: JobContext, inputs: Mapping[str, list[Path]], options: CompareOptio
         "items_in": 1,
         "items_out": 1,
         "resolution_reference_A": found.resolution_A if math.isfinite(found.resolution_A) else None,
-        "finest_reference_A": found.finest_A,
+        "resolution_reference_finest_A": found.finest_A if math.isfinite(found.finest_A) else None,
         "correlation": found.correlation,
         "mirrored": alignment.mirrored,
         "correlation_at_alignment": alignment.correlation,

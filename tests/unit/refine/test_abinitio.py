@@ -15,7 +15,7 @@ from halfmap.geometry.symmetry import point_group
 from halfmap.io.mrc import read_volume, write_stack
 from halfmap.io.relion import read_image_set
 from halfmap.io.star import read_star
-from halfmap.refine.abinitio import fine
+from halfmap.refine.abinitio import fine, search
 from halfmap.refine.abinitio.files import TOLD_APART, reconstruct_particles
 from halfmap.refine.abinitio.options import AbInitioOptions
 from halfmap.refine.abinitio.rounds import Tournament
@@ -274,12 +274,19 @@ def test_a_shell_whose_views_look_alike_is_not_trusted(simulated, phantom, sessi
     assert any("starts anew" in line for line in told.messages)
 
 
-def test_momentum_moves_with_the_map(run):
+def test_momentum_moves_with_the_map(run, monkeypatch):
     """A map in a cyclic group is brought back to its centre; what carries it on must be, too."""
     volume = torch.randn(8, 8, 8, generator=torch.Generator().manual_seed(0))
     moved = rolled(volume, torch.tensor([1, 0, -2]))
     assert torch.equal(moved[2, 3, 5], volume[4, 3, 4])
     assert torch.equal(rolled(moved, torch.tensor([-1, 0, 2])), volume)
+    free = AbInitio(run.observations, run.half_set, QUICK.model_copy(update={"symmetry": "C1"}), seed=3)
+    step = replace(rounds_of(150)[0].steps[0], pushed=True)
+    after = []
+    for centre in ([0.0, 0.0, 0.0], [1.0, 0.0, -2.0]):
+        monkeypatch.setattr(search, "centre_of_mass_px", lambda _, at=tuple(centre): torch.tensor(at))
+        after.append(free.advance(free.start(0, step), step))
+    assert torch.equal(after[1].velocity, rolled(after[0].velocity, torch.tensor([-1, 0, 2])))
 
 
 def test_centre_of_mass():

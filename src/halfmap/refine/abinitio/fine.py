@@ -49,7 +49,7 @@ class _State:
     Attributes
     ----------
     round, stage
-        Both from 0; the stages are those of :meth:`FineSearch.stages`, the last one is repeated ``finals`` times.
+        Both from 0; the last stage, that of the finalists, was made ``finals`` times.
     position
         Maps of the stage that are done.
     entrants

@@ -19,7 +19,7 @@ class Hypothesis:
     Attributes
     ----------
     seed
-        Its number among random starts and children.
+        Number of its random start.
     symmetry
         Point group that is imposed at present.
     steps_done

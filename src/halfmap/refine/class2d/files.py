@@ -62,7 +62,8 @@ def classify_particles(
     with single_threaded_torch():
         run = Classification(observations, half_set, options, session.seed, threads=session.threads)
         state = _passes(run, session)
-    order = np.argsort(-_population(state.assignment, options.classes), kind="stable")
+    population = _population(state.assignment, options.classes)
+    order = np.argsort(-population, kind="stable")
     rows = np.flatnonzero(state.assignment.class_index >= 0)
     particles = _with_classes(images.select(rows), state.assignment, rows, order)
     averages = pad_2d(state.images[torch.as_tensor(order)].cpu(), native_box_px(observations.grid, native))
@@ -72,7 +73,7 @@ def classify_particles(
     write_star(folder / "classes.star", {"model_classes": table})
     write_image_set(folder / "particles.star", particles)
     resolution = np.asarray(table["rlnEstimatedResolution"], dtype=np.float64)
-    largest_frac = float(_population(state.assignment, options.classes).max()) / max(len(particles), 1)
+    largest_frac = float(population.max()) / max(len(particles), 1)
     warn_of_one_class(largest_frac, options.classes, session)
     return {
         "items_in": len(images),

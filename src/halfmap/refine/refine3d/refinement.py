@@ -138,6 +138,7 @@ class Refinement:
         pixel_A = self.grid.pixel_size_A
         sphere = soft_ball((self.grid.box_px,) * 3, options.diameter_A / pixel_A, EDGE_A / pixel_A)
         self.mask = sphere if mask is None else mask
+        self._sampled_mask = self.mask
         self._reference = reference
         self._started = time.monotonic()
 
@@ -213,7 +214,12 @@ class Refinement:
         return min(self.grid.box_px, even_fast_size(2 * (radius_px + 1 + added)))
 
     def _mask_on(self, box_px: int) -> Float[Tensor, "z y x"]:
-        return self.mask if box_px == self.grid.box_px else resample_3d(self.mask, box_px).clamp(0.0, 1.0)
+        """The mask on another sampling of its box; the last one is kept, because iterations ask for it twice."""
+        if box_px == self.grid.box_px:
+            return self.mask
+        if self._sampled_mask.shape[0] != box_px:
+            self._sampled_mask = resample_3d(self.mask, box_px).clamp(0.0, 1.0)
+        return self._sampled_mask
 
     def _note(
         self, halves: list[HalfState], results: list[HalfResult], curve: Tensor, progress: _Progress, cpu_s: float

@@ -10,12 +10,13 @@ from halfmap.report.html import Report
 if TYPE_CHECKING:
     from halfmap.io.star import StarBlock
 
+AGAINST_REFERENCE = "against the reference"
 FSC_CURVES = (
     ("corrected", "rlnFourierShellCorrelationCorrected"),
     ("masked", "rlnFourierShellCorrelationMaskedMaps"),
     ("unmasked", "rlnFourierShellCorrelationUnmaskedMaps"),
     ("phases randomised", "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps"),
-    ("against the reference", "halfmapFourierShellCorrelationReferenceAveraged"),
+    (AGAINST_REFERENCE, "halfmapFourierShellCorrelationReferenceAveraged"),
     ("the same, single shells", "halfmapFourierShellCorrelationReference"),
 )
 HALVES_CAPTION = (
@@ -53,7 +54,7 @@ def fsc_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
     curves = {name: np.asarray(table[label], dtype=np.float64) for name, label in FSC_CURVES if label in table}
     page.section("Fourier shell correlation")
     page.facts({key.replace("_A", " (Å)").replace("_", " "): figures[key] for key in figures if "resolution" in key})
-    page.figure(fsc_plot(frequency, curves), REFERENCE_CAPTION if FSC_CURVES[-1][0] in curves else HALVES_CAPTION)
+    page.figure(fsc_plot(frequency, curves), REFERENCE_CAPTION if AGAINST_REFERENCE in curves else HALVES_CAPTION)
 
 
 def orientation_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
