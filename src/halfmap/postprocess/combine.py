@@ -12,12 +12,12 @@ from torch import Tensor
 from halfmap.constants import PIXEL_SIZE_TOLERANCE
 from halfmap.data.records import HalfMaps, Volume
 from halfmap.errors import HalfmapError
-from halfmap.postprocess.mask import MaskResult, make_mask
 from halfmap.postprocess.options import PostprocessOptions
 from halfmap.postprocess.sharpen import Sharpened, sharpen
 from halfmap.validation.directional import DirectionalFsc, directional_fsc
 from halfmap.validation.fsc_curves import FscCurves, fsc_curves
 from halfmap.validation.noise_control import Verdict, judge
+from halfmap.validation.solvent_mask import MaskResult, make_mask
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,13 +16,13 @@ from halfmap.data.records import Volume
 from halfmap.fourier.fsc import correlation_of_transforms, fsc, last_shell_above, resolution_A
 from halfmap.fourier.regrid import regrid_3d
 from halfmap.io.mrc import read_volume
-from halfmap.postprocess.mask import make_mask
 from halfmap.postprocess.options import CompareOptions
 from halfmap.simulate.form_factors import ICE_POTENTIAL_V
 from halfmap.simulate.models import read_atoms
 from halfmap.simulate.potential import scattering_potential
 from halfmap.typing import FloatArray
 from halfmap.validation.align_maps import MapAlignment, align_maps, aligned_map
+from halfmap.validation.solvent_mask import make_mask
 
 MODEL_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 

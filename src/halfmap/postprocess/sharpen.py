@@ -10,8 +10,8 @@ from torch import Tensor
 
 from halfmap.fourier.grid import radius_px
 from halfmap.fourier.shells import shell_index_3d, spread
-from halfmap.postprocess.mask import low_passed
 from halfmap.validation.guinier import GuinierFit, guinier_fit
+from halfmap.validation.solvent_mask import low_passed
 
 MIN_FIT_RANGE_A = 10.0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halfmap.jobs.step import Citation, Failure, Port, Step
-from halfmap.postprocess.options import MaskOptions
+from halfmap.validation.options import MaskOptions
 
 if TYPE_CHECKING:
     from halfmap.jobs.context import JobContext
@@ -20,7 +20,7 @@ def run(job: JobContext, inputs: Mapping[str, list[Path]], options: MaskOptions)
     from halfmap.data.records import Volume
     from halfmap.errors import HalfmapError
     from halfmap.io.mrc import read_volume, write_volume
-    from halfmap.postprocess.mask import make_mask
+    from halfmap.validation.solvent_mask import make_mask
 
     volume = read_volume(inputs["map"][0])
     try:

@@ -6,8 +6,8 @@ from halfmap.data.records import Volume
 from halfmap.fourier.fsc import correlation_of_transforms, fsc, resolution_A
 from halfmap.fourier.grid import radius_px, real_space_radius_px
 from halfmap.postprocess.compare import compare_maps, joined_shells
-from halfmap.postprocess.mask import low_passed
 from halfmap.postprocess.options import CompareOptions
+from halfmap.validation.solvent_mask import low_passed
 
 N, PIXEL_SIZE_A = 48, 4.0
 

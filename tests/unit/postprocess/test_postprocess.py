@@ -14,10 +14,10 @@ from halfmap.io.mrc import read_volume
 from halfmap.io.star import read_star
 from halfmap.postprocess.combine import agreeing_half_maps, postprocess
 from halfmap.postprocess.files import fsc_block, write_postprocessed
-from halfmap.postprocess.mask import low_passed
 from halfmap.postprocess.options import PostprocessOptions
 from halfmap.postprocess.sharpen import fsc_weight, sharpen
 from halfmap.validation.noise_control import is_noise
+from halfmap.validation.solvent_mask import low_passed
 
 N, PIXEL_SIZE_A = 64, 1.5
 B_FACTOR_A2 = 80.0

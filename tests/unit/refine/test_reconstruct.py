@@ -3,13 +3,15 @@ import pytest
 import torch
 
 from halfmap.fourier.fsc import fsc, resolution_A
+from halfmap.fourier.shells import shell_index_3d
+from halfmap.fourier.windows import soft_ball
 from halfmap.geometry.lattice_symmetry import chain_of, split
 from halfmap.geometry.symmetry import point_group
 from halfmap.refine.images.lattice import MapGrid
 from halfmap.refine.refine3d.half import first_noise
 from halfmap.refine.rings.transform import shift_phases
 from halfmap.refine.volume.reconstruct import Accumulator
-from halfmap.refine.volume.regularise import masked_fsc, resolution_shell, ssnr_of_half, trusted
+from halfmap.refine.volume.regularise import corrected_fsc, masked_fsc, reach, ssnr_of_half, trusted
 
 
 def inserted(data, grid, diameter_A, rows, symmetry="C1", rot=None):
@@ -102,10 +104,44 @@ def _radius(n):
 
 def test_regularisation_follows_the_fsc():
     curve = torch.tensor([1.0, 1.0, 0.9, 0.5, 0.2, 0.04, 0.3, 0.1]).double()
-    assert trusted(curve)[5:].tolist() == [0.0, 0.0, 0.0]
-    assert float(ssnr_of_half(curve)[3]) == pytest.approx(1.0)
-    assert resolution_shell(curve) == 4
-    assert resolution_shell(torch.zeros(6).double()) == 1
+    assert trusted(curve, 0.1)[5:].tolist() == [0.0, 0.0, 0.0]
+    assert float(ssnr_of_half(trusted(curve, 0.1))[3]) == pytest.approx(1.0)
+    assert reach(curve, 0.143, 0.1) == 4
+    assert reach(torch.zeros(6).double(), 0.143, 0.1) == 1
+
+
+def test_shells_past_a_dip_count_if_they_are_above_chance():
+    curve = torch.cat([torch.ones(20), torch.tensor([0.1, 0.0, -0.02, 0.03]), torch.full((12,), 0.4), torch.zeros(28)])
+    assert reach(curve.double(), 0.143, 0.05) in (36, 37)
+    assert trusted(curve.double(), 0.05)[22] == 0
+    assert float(trusted(curve.double(), 0.05)[30]) == pytest.approx(0.4)
+    # The same values are chance where so little of the box is independent.
+    assert reach(curve.double(), 0.143, 5e-4) == 19
+
+
+def test_noise_hardly_ever_counts():
+    """Curves of white noise in a mask, with a first fall at shell 5: none of twenty reaches further."""
+    n, generator = 48, torch.Generator().manual_seed(0)
+    mask = soft_ball((n,) * 3, 20.0, 4.0)
+    reached = []
+    for _ in range(20):
+        first, second = (torch.randn(n, n, n, generator=generator) for _ in range(2))
+        curve = corrected_fsc(first, second, mask)
+        curve[:6] = 0.9
+        reached.append(reach(curve, 0.05, float(mask.mean())))
+    assert sum(shell > 7 for shell in reached) <= 1
+
+
+def test_what_a_mask_adds_to_an_fsc_is_taken_off():
+    """Halves that share coarse shells alone, in a tight mask: the plain curve rises, the corrected one does not."""
+    n, generator = 48, torch.Generator().manual_seed(1)
+    mask = soft_ball((n,) * 3, 14.0, 2.0)
+    shell = shell_index_3d(n)
+    coarse = torch.fft.rfftn(torch.randn(n, n, n, generator=generator)) * (shell < 8) * 40
+    halves = [torch.fft.irfftn(coarse, s=(n,) * 3) + torch.randn(n, n, n, generator=generator) for _ in range(2)]
+    plain, corrected = masked_fsc(*halves, mask)[11:16], corrected_fsc(*halves, mask)[11:16]
+    assert float(plain.mean()) > 0.4
+    assert abs(float(corrected.mean())) < 0.15
 
 
 def test_masked_fsc_ignores_what_is_outside():

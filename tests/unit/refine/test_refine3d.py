@@ -14,7 +14,7 @@ from halfmap.refine.refine3d.options import RefineOptions
 from halfmap.refine.refine3d.reference import on_grid
 from halfmap.refine.refine3d.refinement import Refinement
 from halfmap.refine.volume.reconstruct import Accumulator
-from halfmap.refine.volume.regularise import masked_fsc, ssnr_of_whole
+from halfmap.refine.volume.regularise import corrected_fsc, ssnr_of_whole, trusted
 from halfmap.units import DEG
 
 
@@ -54,8 +54,9 @@ def with_true_poses(data, grid, diameter_A, mask, symmetry="C1"):
         part = Accumulator.empty(grid, grid.nyquist_px)
         part.insert(lattice, weighted * phases, weights, data.rot_img_from_map[rows], point_group(symmetry))
         sums.append(part)
-    curve = masked_fsc(sums[0].volume(), sums[1].volume(), mask)
-    return sums[0].plus(sums[1]).volume(ssnr_of_whole(curve))
+    curve = corrected_fsc(sums[0].volume(), sums[1].volume(), mask)
+    independent_frac = float(mask.mean()) / len(point_group(symmetry))
+    return sums[0].plus(sums[1]).volume(ssnr_of_whole(trusted(curve, independent_frac)))
 
 
 def truth_resolution(volume, truth, mask, grid):

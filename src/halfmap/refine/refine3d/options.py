@@ -26,6 +26,10 @@ class RefineOptions(SymmetryOptions):
     mask: Path | None = option(
         None, help="Soft mask on the grid of the particles' box; a sphere of the diameter if not given."
     )
+    tighten_mask: bool = option(
+        True, help="Replace the sphere by a mask around the map, made anew from it in each iteration once it is "
+        "better than 15 Å. A given mask is kept as it is.",
+    )  # fmt: skip
     max_iterations: int = option(30, help="Refinement ends after so many iterations in any case.", ge=1, le=200)
     join_below_A: float = option(
         40.0, help="The halves share their references at resolutions worse than this, to keep one frame.",

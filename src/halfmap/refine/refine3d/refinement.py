@@ -15,18 +15,19 @@ from torch import Tensor
 from halfmap.constants import FSC_HALF_MAP_THRESHOLD
 from halfmap.data.records import Volume
 from halfmap.errors import HalfmapError
-from halfmap.fourier.crop import resample_3d
 from halfmap.fourier.fsc import resolution_A
-from halfmap.fourier.windows import even_fast_size, soft_ball
+from halfmap.fourier.windows import even_fast_size
+from halfmap.geometry.symmetry import point_group
 from halfmap.refine.images.lattice import MapGrid
 from halfmap.refine.images.noise import NoiseModel
-from halfmap.refine.images.observations import EDGE_A, Observations
+from halfmap.refine.images.observations import Observations
 from halfmap.refine.refine3d.half import HalfResult, HalfState, first_noise, iterate
 from halfmap.refine.refine3d.options import FIRST_RESOLUTIONS_A, RefineOptions
 from halfmap.refine.refine3d.reference import fitted_scale, on_grid
+from halfmap.refine.refine3d.solvent import Solvent
 from halfmap.refine.search.poses import Poses, SearchPlan, plan_search
 from halfmap.refine.session import Session
-from halfmap.refine.volume.regularise import masked_fsc, resolution_shell, ssnr_of_half, ssnr_of_whole, trusted
+from halfmap.refine.volume.regularise import corrected_fsc, masked_fsc, reach, ssnr_of_half, ssnr_of_whole, trusted
 from halfmap.refine.work import single_threaded_torch
 from halfmap.typing import Array
 
@@ -135,10 +136,7 @@ class Refinement:
         for half, rows in enumerate(self.rows, start=1):
             if not len(rows):
                 raise HalfmapError(f"half {half} has no usable particles", remedy="Leave out the half_set column.")
-        pixel_A = self.grid.pixel_size_A
-        sphere = soft_ball((self.grid.box_px,) * 3, options.diameter_A / pixel_A, EDGE_A / pixel_A)
-        self.mask = sphere if mask is None else mask
-        self._sampled_mask = self.mask
+        self.solvent = Solvent(self.grid, options.diameter_A, mask, options.tighten_mask)
         self._reference = reference
         self._started = time.monotonic()
 
@@ -176,14 +174,16 @@ class Refinement:
             range_A, half.shift_sigma_A, self.session.seed * 1000 + progress.iteration,
         )  # fmt: skip
 
+    def _ahead_px(self, progress: _Progress) -> int:
+        """Shells to insert: some more than were searched with, to see whether they have become better."""
+        return min(self.grid.nyquist_px, max(progress.radius_px + 10, progress.radius_px * 3 // 2))
+
     def _iteration(self, halves: list[HalfState], progress: _Progress) -> list[HalfResult]:
         progress.iteration += 1
         exhausted = progress.iteration >= self.options.max_iterations
         whole = progress.closing or exhausted
         started = time.process_time()
-        nyquist = self.grid.nyquist_px
-        ahead = max(progress.radius_px + 10, progress.radius_px * 3 // 2)
-        insert_radius = nyquist if whole else min(nyquist, ahead)
+        insert_radius = self.grid.nyquist_px if whole else self._ahead_px(progress)
         label = f"iteration {progress.iteration}{' (all shells)' if whole else ''}"
         results = []
         with self.session.progress(label, sum(map(len, self.rows))) as ticker:
@@ -195,42 +195,45 @@ class Refinement:
                         threads=self.session.threads, tick=ticker.advance,
                     )
                 )  # fmt: skip
-        curve = self._fsc(results, insert_radius)
+        curve = self._fsc(results, insert_radius, progress.fsc)
         self._note(halves, results, curve, progress, time.process_time() - started)
         progress.finished = progress.finished or exhausted
         return results
 
-    def _fsc(self, results: list[HalfResult], radius_px: int) -> Tensor:
+    def _fsc(self, results: list[HalfResult], radius_px: int, before: Tensor) -> Tensor:
         """FSC of the halves within the mask, as far as was inserted: beyond, only the mask's edge correlates."""
         box_px = self._box_px(radius_px)
         first, second = (result.sums.volume(box_px=box_px) for result in results)
+        left = self.solvent.follow((first + second) / 2, self._resolution_A(before))
+        if left is not None:
+            self.session.log(left)
         curve = torch.zeros(self.grid.box_px // 2 + 1, dtype=torch.float64)
-        curve[: radius_px + 1] = masked_fsc(first, second, self._mask_on(box_px))[: radius_px + 1]
+        curve[: radius_px + 1] = corrected_fsc(first, second, self.solvent.on(box_px))[: radius_px + 1]
         return curve
+
+    def _resolution_A(self, curve: Tensor) -> float:
+        return resolution_A(curve, FSC_HALF_MAP_THRESHOLD, self.grid.box_px, self.grid.pixel_size_A)
+
+    def _independent_frac(self) -> float:
+        """Share of a shell's Fourier coefficients that are independent within the mask and under the symmetry."""
+        return self.solvent.volume_frac() / len(point_group(self.options.symmetry))
 
     def _box_px(self, radius_px: int) -> int:
         """Voxels along the box of a map with so many shells, and those that a mask adds."""
         added = math.ceil(MASK_SHELLS * self.grid.length_A / self.options.diameter_A)
         return min(self.grid.box_px, even_fast_size(2 * (radius_px + 1 + added)))
 
-    def _mask_on(self, box_px: int) -> Float[Tensor, "z y x"]:
-        """The mask on another sampling of its box; the last one is kept, because iterations ask for it twice."""
-        if box_px == self.grid.box_px:
-            return self.mask
-        if self._sampled_mask.shape[0] != box_px:
-            self._sampled_mask = resample_3d(self.mask, box_px).clamp(0.0, 1.0)
-        return self._sampled_mask
-
     def _note(
         self, halves: list[HalfState], results: list[HalfResult], curve: Tensor, progress: _Progress, cpu_s: float
     ) -> None:
         """Write down what happened, and decide how the next iteration is done."""
-        shell = resolution_shell(curve)
-        content = float(trusted(curve)[1:].sum())
+        shell = reach(curve, FSC_HALF_MAP_THRESHOLD, self._independent_frac())
+        # Of the shells that every iteration inserts: what the last one adds beyond is no gain.
+        content = float(trusted(curve, self._independent_frac())[1 : self._ahead_px(progress) + 1].sum())
         turned = torch.cat([r.turned_rad for r in results])
         moved = torch.cat([r.moved_A for r in results])
         poses = [r.poses for r in results]
-        reached_A = resolution_A(curve, FSC_HALF_MAP_THRESHOLD, self.grid.box_px, self.grid.pixel_size_A)
+        reached_A = self._resolution_A(curve)
         progress.iterations.append(
             {
                 "iteration": progress.iteration,
@@ -266,9 +269,9 @@ class Refinement:
     def _next_halves(self, halves: list[HalfState], results: list[HalfResult], progress: _Progress) -> list[HalfState]:
         join = self.grid.shell_of_resolution(self.options.join_below_A) if self.options.join_below_A else 0.0
         joined = results[0].sums.joined_below(results[1].sums, join)
-        ssnr = ssnr_of_half(progress.fsc)
+        ssnr = ssnr_of_half(trusted(progress.fsc, self._independent_frac()))
         box_px = self._box_px(joined[0].radius_px)
-        mask = self._mask_on(box_px)
+        mask = self.solvent.on(box_px)
         return [
             HalfState(
                 half.rows, sums.volume(ssnr, box_px) * mask, result.poses.rot_img_from_map[:, 0].clone(),
@@ -322,7 +325,7 @@ class Refinement:
         return halves, progress
 
     def _save(self, halves: list[HalfState], progress: _Progress) -> None:
-        arrays: dict[str, Any] = {"fsc": progress.fsc.numpy()}
+        arrays: dict[str, Any] = {"fsc": progress.fsc.numpy(), "mask": self.solvent.mask.numpy()}
         for number, half in enumerate(halves, start=1):
             for name in ("reference", "rot_img_from_map", "shift_A", "settled"):
                 arrays[f"{name}_{number}"] = getattr(half, name).numpy()
@@ -340,6 +343,7 @@ class Refinement:
             return None
         index, arrays, facts = found
         self.session.log(f"continued after iteration {index}")
+        self.solvent.keep(torch.as_tensor(arrays["mask"]))
         share = self.observations.information_frac()
         tensors = {name: torch.as_tensor(values) for name, values in arrays.items()}
         halves = [
@@ -354,12 +358,15 @@ class Refinement:
 
     def _outcome(self, results: list[HalfResult], progress: _Progress) -> Refined:
         half1, half2 = (result.sums.volume() for result in results)
-        whole = results[0].sums.plus(results[1].sums).volume(ssnr_of_whole(progress.fsc))
-        everything = torch.ones_like(self.mask)
-        reached_A = resolution_A(progress.fsc, FSC_HALF_MAP_THRESHOLD, self.grid.box_px, self.grid.pixel_size_A)
+        whole = (
+            results[0].sums.plus(results[1].sums).volume(ssnr_of_whole(trusted(progress.fsc, self._independent_frac())))
+        )
+        everything = torch.ones_like(whole)
+        reached_A = self._resolution_A(progress.fsc)
         refined = Refined(
             np.concatenate(self.rows), _joined([result.poses for result in results]), (half1, half2), whole,
-            progress.fsc, masked_fsc(half1, half2, everything), self.mask, reached_A, progress.iterations,
+            progress.fsc, masked_fsc(half1, half2, everything), self.solvent.on(self.grid.box_px), reached_A,
+            progress.iterations,
         )  # fmt: skip
         self._judge(refined)
         return refined

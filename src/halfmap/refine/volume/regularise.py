@@ -2,52 +2,89 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from halfmap.constants import FSC_HALF_MAP_THRESHOLD
 from halfmap.fourier.fsc import fsc, shell_of_threshold
+from halfmap.validation.fsc_curves import fsc_curves
 
 LAST_TRUSTED_FSC = 0.05
-"""Shells from the first one below this value are noise alone."""
+"""Shells past the last ones whose mean is above this value are noise alone."""
 MAX_FSC = 0.999
+WINDOW = 2
+"""Shells on either side of one whose mean tells signal from chance."""
+SIGNIFICANCE = 4.0
+"""What their mean must exceed, in standard deviations of the mean of as many shells of noise."""
 
 
 def masked_fsc(
     half1: Float[Tensor, "z y x"], half2: Float[Tensor, "z y x"], mask: Float[Tensor, "z y x"]
 ) -> Float[Tensor, " shells"]:
     """FSC of two half-maps within a soft mask, each relative to its mean outside of it."""
-    return fsc(_within(half1, mask), _within(half2, mask))
+    return fsc(_levelled(half1, mask) * mask, _levelled(half2, mask) * mask)
 
 
-def _within(volume: Float[Tensor, "z y x"], mask: Float[Tensor, "z y x"]) -> Float[Tensor, "z y x"]:
+def corrected_fsc(
+    half1: Float[Tensor, "z y x"], half2: Float[Tensor, "z y x"], mask: Float[Tensor, "z y x"]
+) -> Float[Tensor, " shells"]:
+    """The same, with the correlation that comes from the mask alone taken off (``validation.fsc_curves``)."""
+    curves = fsc_curves(_levelled(half1, mask), _levelled(half2, mask), 1.0, mask)
+    return torch.from_numpy(curves.corrected).to(torch.float64)
+
+
+def _levelled(volume: Float[Tensor, "z y x"], mask: Float[Tensor, "z y x"]) -> Float[Tensor, "z y x"]:
     outside = 1 - mask
     solvent = (volume.double() * outside).sum() / outside.double().sum().clamp(min=1e-9)
-    return (volume - solvent.float()) * mask
+    return volume - solvent.float()
 
 
-def trusted(curve: Float[Tensor, " shells"]) -> Float[Tensor, " shells"]:
-    """The curve where it is above noise: zero from its first fall below a small value on."""
-    below = torch.nonzero(curve[1:] < LAST_TRUSTED_FSC)[:, 0]
+def reach(curve: Float[Tensor, " shells"], threshold: float, independent_frac: float) -> int:
+    """Last shell with signal above a threshold, dips before it notwithstanding; at least 1.
+
+    A map has shells of little power, between the shape of a molecule and its helices for example. Its FSC dips there,
+    for those shells only. So a curve counts as far as the mean of five shells is above the threshold and above chance:
+    of noise, one shell's FSC has a variance of ``1 / (4 pi shell^2 independent_frac)``, one over the number of its
+    independent real values (van Heel & Schatz 2005, J. Struct. Biol. 151, 250).
+
+    Parameters
+    ----------
+    curve
+        FSC of independent halves.
+    threshold
+        Of the mean.
+    independent_frac
+        Volume of the mask over that of the box, over the order of the point group.
+    """
+    first = int(shell_of_threshold(curve, threshold))
+    n = len(curve)
+    variance = 1 / (4 * math.pi * torch.arange(n).double().square().clamp(min=1.0) * independent_frac)
+    last = 1
+    for shell in range(n - 1, first, -1):
+        window = slice(max(1, shell - WINDOW), min(n, shell + WINDOW + 1))
+        mean = float(curve[window].mean())
+        chance = float(variance[window].sum().sqrt()) / (window.stop - window.start)
+        if mean >= max(threshold, SIGNIFICANCE * chance):
+            last = shell
+            break
+    return max(1, first, last)
+
+
+def trusted(curve: Float[Tensor, " shells"], independent_frac: float) -> Float[Tensor, " shells"]:
+    """The curve as far as it is above noise, zero past that; see :func:`reach`."""
     result = curve.clamp(0.0, MAX_FSC).clone()
-    if len(below):
-        result[int(below[0]) + 1 :] = 0.0
+    result[reach(curve, LAST_TRUSTED_FSC, independent_frac) + 1 :] = 0.0
     result[0] = result[1]
     return result
 
 
-def ssnr_of_half(curve: Float[Tensor, " shells"]) -> Float[Tensor, " shells"]:
+def ssnr_of_half(trusted_curve: Float[Tensor, " shells"]) -> Float[Tensor, " shells"]:
     """Spectral signal-to-noise ratio of one half-map, ``FSC / (1 - FSC)``."""
-    safe = trusted(curve)
-    return safe / (1 - safe)
+    return trusted_curve / (1 - trusted_curve)
 
 
-def ssnr_of_whole(curve: Float[Tensor, " shells"]) -> Float[Tensor, " shells"]:
+def ssnr_of_whole(trusted_curve: Float[Tensor, " shells"]) -> Float[Tensor, " shells"]:
     """Spectral signal-to-noise ratio of the map from all data: twice that of a half."""
-    return 2 * ssnr_of_half(curve)
-
-
-def resolution_shell(curve: Float[Tensor, " shells"]) -> int:
-    """Last whole shell before the curve falls below 0.143, at least 1."""
-    return max(1, int(shell_of_threshold(curve, FSC_HALF_MAP_THRESHOLD)))
+    return 2 * ssnr_of_half(trusted_curve)

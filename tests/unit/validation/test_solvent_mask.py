@@ -4,8 +4,8 @@ import torch
 
 from halfmap.errors import HalfmapError
 from halfmap.fourier.grid import real_space_radius_px
-from halfmap.postprocess.mask import decided_threshold, low_passed, make_mask, soft_edged
-from halfmap.postprocess.options import MaskOptions
+from halfmap.validation.options import MaskOptions
+from halfmap.validation.solvent_mask import decided_threshold, low_passed, make_mask, soft_edged
 
 N, PIXEL_SIZE_A = 48, 3.0
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from halfmap.errors import HalfmapError
 from halfmap.fourier.grid import radius_px, real_space_radius_px
 from halfmap.fourier.windows import cosine_edge
-from halfmap.postprocess.options import MaskOptions
 from halfmap.typing import Array, FloatArray
+from halfmap.validation.options import MaskOptions
 
 _BETWEEN = 0.5
 """Where the threshold lies between solvent and Otsu's value, which itself lies halfway up to the protein."""
