@@ -29,6 +29,19 @@ def shift_phases(shape: tuple[int, int], shift_px: Float[Tensor, "*batch 2"]) ->
     return phase_y.to(torch.complex64)[..., :, None] * phase_x.to(torch.complex64)[..., None, :]
 
 
+def shifted_volume(volume: Float[Tensor, "z y x"], shift_px: Float[Tensor, " 3"]) -> Float[Tensor, "z y x"]:
+    """The content of a volume moved by (x, y, z) in pixels, what leaves the box coming in on the other side."""
+    nz, ny, nx = volume.shape
+    transform = torch.fft.rfftn(volume)
+    axes = (torch.fft.fftfreq(nz), torch.fft.fftfreq(ny), torch.fft.rfftfreq(nx))
+    for axis, (frequency, shift) in enumerate(zip(axes, reversed(shift_px.tolist()), strict=True)):
+        angle = -2.0 * math.pi * frequency.double() * shift
+        phase = torch.polar(torch.ones_like(angle), angle).to(transform)
+        transform = transform * phase.reshape([-1 if dim == axis else 1 for dim in range(3)])
+    moved: Tensor = torch.fft.irfftn(transform, s=(nz, ny, nx))
+    return moved
+
+
 def shift_images(
     images_ft: Complex[Tensor, "*batch y x_half"], shift_px: Float[Tensor, "*batch 2"]
 ) -> Complex[Tensor, "*batch y x_half"]:

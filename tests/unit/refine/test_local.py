@@ -6,9 +6,10 @@ from halfmap.geometry.rotations import matrix_from_rotation_vector, random_rotat
 from halfmap.optics.ctf import ctf_2d
 from halfmap.refine.images.lattice import Lattice, MapGrid
 from halfmap.refine.refine3d.half import first_noise
-from halfmap.refine.search.climb import Landscape, ShiftPrior
+from halfmap.refine.search.climb import Landscape
 from halfmap.refine.search.local import SliceSource, pose_scores, pose_scores_plain
 from halfmap.refine.search.poses import PoseSearch, plan_search
+from halfmap.refine.search.prior import PosePrior
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_posterior_of_poses_equals_brute_force(tiny):
     search = PoseSearch(reference, observations, noise, plan, 60.0, "C1")
     centre = data.shift_A[:3]
     landscape = search.landscape(observations.batch(rows, radius), centre)
-    landscape = Landscape(landscape.source, landscape.lattice, landscape.statistics, ShiftPrior(centre * 0, 1e6))
+    landscape = Landscape(landscape.source, landscape.lattice, landscape.statistics, PosePrior(centre * 0, 1e6))
     generator = torch.Generator().manual_seed(3)
     turns = matrix_from_rotation_vector(0.15 * torch.randn(8, 3, 3, dtype=torch.float64, generator=generator))
     moves = 2.0 * torch.randn(8, 3, 2, dtype=torch.float64, generator=generator)

@@ -22,6 +22,7 @@ from halfmap.io.star import StarBlock, write_star
 from halfmap.refine.images.lattice import MapGrid
 from halfmap.refine.images.observations import Observations
 from halfmap.refine.images.sources import CACHE_SHARE, check_diameter, half_sets, map_grid, report_faults
+from halfmap.refine.refine3d.local import given_poses
 from halfmap.refine.refine3d.options import RefineOptions
 from halfmap.refine.refine3d.refinement import Refined, Refinement
 from halfmap.refine.session import Session
@@ -70,7 +71,8 @@ def refine_particles(
     )  # fmt: skip
     n_bad = report_faults(observations, session)
     reference = read_volume(options.reference)
-    refined = Refinement(observations, images["half_set"], reference, mask, options, session).run()
+    given = given_poses(images, star, options)
+    refined = Refinement(observations, images["half_set"], reference, mask, options, session, given).run()
     cover = orientation_cover(refined.poses.rot_img_from_map[:, 0], options.symmetry)
     for verdict in judge_orientations(cover):
         session.warn(verdict.message)

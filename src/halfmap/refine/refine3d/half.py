@@ -18,8 +18,10 @@ from halfmap.geometry.symmetry import nearest_equivalent
 from halfmap.refine.images.noise import NoiseModel, balanced_scale, image_power
 from halfmap.refine.images.observations import Observations, batches
 from halfmap.refine.images.shell_sums import ShellSums
+from halfmap.refine.refine3d.local import Focus
 from halfmap.refine.rings.transform import shift_phases
 from halfmap.refine.search.poses import NARROW, Poses, PoseSearch, SearchPlan
+from halfmap.refine.search.prior import GivenPoses
 from halfmap.refine.volume.reconstruct import PADDING, Accumulator
 from halfmap.refine.work import in_order
 from halfmap.typing import Array
@@ -49,6 +51,8 @@ class HalfState:
         Noise and scale of the optics groups.
     shift_sigma_A
         Standard deviation of the shifts along one axis.
+    given
+        Poses that particles are held near to; None if they may be anything.
     """
 
     rows: Array
@@ -58,6 +62,7 @@ class HalfState:
     settled: Bool[Tensor, " n"]
     noise: NoiseModel
     shift_sigma_A: float
+    given: GivenPoses | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,18 +103,34 @@ def first_noise(observations: Observations, rows: Array) -> NoiseModel:
     return NoiseModel(sums.mean(), ones, observations.information_frac())
 
 
+def unsearched(
+    rows: Array, reference: Float[Tensor, "z y x"], noise: NoiseModel, shift_sigma_A: float, given: GivenPoses | None
+) -> HalfState:
+    """A half before its first iteration: at the poses that are given, or anywhere."""
+    n = len(rows)
+    if given is None:
+        rot = torch.eye(3, dtype=torch.float64).expand(n, 3, 3).clone()
+        shift = torch.zeros(n, 2, dtype=torch.float64)
+    else:
+        rot, shift = given.rot_img_from_map, given.shift_A
+    return HalfState(rows, reference, rot, shift, torch.zeros(n, dtype=torch.bool), noise, shift_sigma_A, given)
+
+
 def find_poses(state: HalfState, search: PoseSearch, threads: int, tick: Callable[[int], None]) -> Poses:
     """Posteriors of all particles of the half."""
-    search.prepare()
+    if state.given is None:
+        search.prepare()
     order = np.argsort(state.settled.numpy(), kind="stable")
     n_global = int((~state.settled).sum())
     tasks = [*batches(order[:n_global]), *batches(order[n_global:])]
 
     def work(members: Array) -> Poses:
         rows, shift = state.rows[members], state.shift_A[members].to(search.observations.device)
-        if bool(state.settled[members[0]]):
-            return search.around(rows, state.rot_img_from_map[members].to(shift.device), shift)
-        return search.everywhere(rows, shift)
+        rot, settled = state.rot_img_from_map[members].to(shift.device), bool(state.settled[members[0]])
+        if state.given is not None:
+            starts = state.given.starts()
+            return search.near(rows, rot, shift, state.given.of(members), starts[:1] if settled else starts)
+        return search.around(rows, rot, shift) if settled else search.everywhere(rows, shift)
 
     found = []
     for members, poses in zip(tasks, in_order(work, tasks, threads), strict=True):
@@ -129,7 +150,7 @@ def iterate(
     observations: Observations,
     plan: SearchPlan,
     *,
-    diameter_A: float,
+    focus: Focus,
     symmetry: str,
     insert_radius_px: int,
     iteration: int,
@@ -146,7 +167,7 @@ def iterate(
         All particles; the rows of this half alone are touched.
     plan
         Sampling of the search.
-    diameter_A, symmetry
+    focus, symmetry
         Of the particle.
     insert_radius_px
         Shells to insert.
@@ -157,7 +178,7 @@ def iterate(
     tick
         Called with the number of particles whose poses were found.
     """
-    search = PoseSearch(state.reference, observations, state.noise, plan, diameter_A, symmetry)
+    search = PoseSearch(state.reference, observations, state.noise, plan, focus.diameter_A, symmetry, focus.fulcrum_A)
     poses = find_poses(state, search, threads, tick)
     sums, noise = insert(state, observations, poses, search.operators, insert_radius_px)
     best_rot, best_shift = poses.rot_img_from_map[:, 0], poses.shift_A[:, 0]

@@ -30,6 +30,22 @@ class RefineOptions(SymmetryOptions):
         True, help="Replace the sphere by a mask around the map, made anew from it in each iteration once it is "
         "better than 15 Å. A given mask is kept as it is.",
     )  # fmt: skip
+    local_angle_deg: float | None = option(
+        None, help="Search only near the poses that the particles come with: standard deviation of the turns that "
+        "are expected. Everything is searched if not given.", gt=0, le=60,
+    )  # fmt: skip
+    local_shift_A: float = option(
+        5.0, help="The same of the shifts, in a search near given poses.", gt=0, le=200, advanced=True
+    )
+    relax_symmetry: str | None = option(
+        None, help="Point group of an earlier refinement: each particle is tried at all poses that were equivalent "
+        "under it, and near those, while --symmetry holds.",
+        pattern=r"^([CcDd][1-9][0-9]*|[Tt]|[Oo]|[Ii][1-4]?)$",
+    )  # fmt: skip
+    fulcrum_A: tuple[float, float, float] | None = option(
+        None, help="Point about which particles turn in a search near given poses (x, y, z from the centre of the "
+        "box); the centre of --mask if not given, the centre of the box without one.", advanced=True,
+    )  # fmt: skip
     max_iterations: int = option(30, help="Refinement ends after so many iterations in any case.", ge=1, le=200)
     join_below_A: float = option(
         40.0, help="The halves share their references at resolutions worse than this, to keep one frame.",

@@ -18,8 +18,10 @@ from halfmap.fourier.windows import cosine_edge, soft_ball
 from halfmap.refine.images.lattice import MapGrid
 from halfmap.refine.images.noise import NoiseModel
 from halfmap.refine.images.observations import EDGE_A, Observations
-from halfmap.refine.refine3d.half import HalfState, find_poses
+from halfmap.refine.refine3d.half import HalfState, find_poses, unsearched
+from halfmap.refine.refine3d.local import Focus
 from halfmap.refine.search.poses import PoseSearch, SearchPlan
+from halfmap.refine.search.prior import GivenPoses
 from halfmap.typing import Array
 
 SAMPLE = 256
@@ -76,9 +78,10 @@ def fitted_scale(
     noise: NoiseModel,
     plan: SearchPlan,
     *,
-    diameter_A: float,
+    focus: Focus,
     symmetry: str,
     threads: int,
+    given: GivenPoses | None,
 ) -> Fitted:
     """Grey scale by least squares: poses of a sample of the particles, then ``sum image model / sum model^2``.
 
@@ -92,22 +95,20 @@ def fitted_scale(
         Particles to draw the sample from.
     plan
         Sampling of the search.
-    diameter_A, symmetry
+    focus, symmetry
         Of the particle.
     threads
         Cores that may be used.
+    given
+        Poses that the particles of ``rows`` are held near to, if any.
     """
-    sample = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int)]
-    n = len(sample)
+    members = np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int)
+    sample, near = rows[members], None if given is None else given.of(members)
     scale = _first_scale(reference, observations, sample, noise, plan)
     gain = 0.0
     for _ in range(ROUNDS):
-        search = PoseSearch(reference * scale, observations, noise, plan, diameter_A, symmetry)
-        eye = torch.eye(3, dtype=torch.float64).expand(n, 3, 3)
-        state = HalfState(
-            sample, reference, eye, torch.zeros(n, 2, dtype=torch.float64), torch.zeros(n, dtype=torch.bool),
-            noise, plan.shift_sigma_A,
-        )  # fmt: skip
+        search = PoseSearch(reference * scale, observations, noise, plan, focus.diameter_A, symmetry, focus.fulcrum_A)
+        state: HalfState = unsearched(sample, reference, noise, plan.shift_sigma_A, near)
         poses = find_poses(state, search, threads, lambda count: None)
         cross, power = search.fit(sample, poses.rot_img_from_map[:, 0], poses.shift_A[:, 0])
         factor = float(cross.sum() / power.sum())

@@ -21,11 +21,13 @@ from halfmap.geometry.symmetry import point_group
 from halfmap.refine.images.lattice import MapGrid
 from halfmap.refine.images.noise import NoiseModel
 from halfmap.refine.images.observations import Observations
-from halfmap.refine.refine3d.half import HalfResult, HalfState, first_noise, iterate
+from halfmap.refine.refine3d.half import HalfResult, HalfState, first_noise, iterate, unsearched
+from halfmap.refine.refine3d.local import focus_of
 from halfmap.refine.refine3d.options import FIRST_RESOLUTIONS_A, RefineOptions
 from halfmap.refine.refine3d.reference import fitted_scale, on_grid
 from halfmap.refine.refine3d.solvent import Solvent
 from halfmap.refine.search.poses import Poses, SearchPlan, plan_search
+from halfmap.refine.search.prior import GivenPoses
 from halfmap.refine.session import Session
 from halfmap.refine.volume.regularise import corrected_fsc, masked_fsc, reach, ssnr_of_half, ssnr_of_whole, trusted
 from halfmap.refine.work import single_threaded_torch
@@ -40,6 +42,8 @@ GAIN_SHELLS = 0.2
 """What counts as a gain: the area under the FSC, in shells."""
 MASK_SHELLS = 2.0
 """Room for what a mask adds to a map's shells, in units of its reciprocal diameter."""
+SIGMAS_SEARCHED = 3.0
+"""Room for shifts in a search near given poses, in standard deviations."""
 NO_GAIN = 0.9
 """A final resolution worse than this share of the starting one is not evidence of a structure."""
 
@@ -113,11 +117,13 @@ class Refinement:
         Declared options (the files that they name are not read here).
     session
         Whoever runs this.
+    given
+        Poses that the particles are held near to, ``[n]`` in the order of the observations; None for a global search.
 
     Raises
     ------
     HalfmapError
-        If a half has no usable particles.
+        If a half has no usable particles, or the fulcrum lies outside the box.
     """
 
     def __init__(
@@ -128,6 +134,7 @@ class Refinement:
         mask: Float[Tensor, "z y x"] | None,
         options: RefineOptions,
         session: Session,
+        given: GivenPoses | None = None,
     ) -> None:
         self.observations, self.options, self.session = observations, options, session
         self.grid = observations.grid
@@ -137,6 +144,9 @@ class Refinement:
             if not len(rows):
                 raise HalfmapError(f"half {half} has no usable particles", remedy="Leave out the half_set column.")
         self.solvent = Solvent(self.grid, options.diameter_A, mask, options.tighten_mask)
+        self.focus = focus_of(options, mask, self.grid)
+        self.given = [None if given is None else given.of(rows) for rows in self.rows]
+        self._masks_reference = mask is not None
         self._reference = reference
         self._started = time.monotonic()
 
@@ -144,6 +154,8 @@ class Refinement:
     def shift_range_A(self) -> float:
         """Largest shift that is searched."""
         given = self.options.shift_range_A
+        if given is None and self.given[0] is not None:
+            return SIGMAS_SEARCHED * self.options.local_shift_A
         return given if given is not None else max(0.08 * self.options.diameter_A, 3 * self.grid.pixel_size_A)
 
     @property
@@ -170,7 +182,7 @@ class Refinement:
         first = progress.iteration == 1
         range_A = self.shift_range_A if first else self.shift_range_A / 2
         return plan_search(
-            self.grid, progress.radius_px, self.options.diameter_A, self.options.symmetry,
+            self.grid, progress.radius_px, self.focus.diameter_A, self.options.symmetry,
             range_A, half.shift_sigma_A, self.session.seed * 1000 + progress.iteration,
         )  # fmt: skip
 
@@ -190,7 +202,7 @@ class Refinement:
             for half in halves:
                 results.append(
                     iterate(
-                        half, self.observations, self._plan(half, progress), diameter_A=self.options.diameter_A,
+                        half, self.observations, self._plan(half, progress), focus=self.focus,
                         symmetry=self.options.symmetry, insert_radius_px=insert_radius, iteration=progress.iteration,
                         threads=self.session.threads, tick=ticker.advance,
                     )
@@ -276,7 +288,7 @@ class Refinement:
             HalfState(
                 half.rows, sums.volume(ssnr, box_px) * mask, result.poses.rot_img_from_map[:, 0].clone(),
                 result.poses.shift_A[:, 0].clone(), result.settled & (not progress.closing), result.noise,
-                result.shift_sigma_A,
+                result.shift_sigma_A, half.given,
             )
             for half, result, sums in zip(halves, results, joined, strict=True)
         ]  # fmt: skip
@@ -289,6 +301,8 @@ class Refinement:
         radius = max(4, math.floor(self.grid.shell_of_resolution(start_A)))
         box_px = self._box_px(radius)
         volume = on_grid(self._reference, MapGrid(box_px, self.grid.length_A / box_px), options.diameter_A, start_A)
+        if self._masks_reference:
+            volume = volume * self.solvent.on(box_px)
         nothing = torch.zeros(self.grid.box_px // 2 + 1, dtype=torch.float64)
         progress = _Progress(nothing, min(radius, self.grid.nyquist_px))
         session.log(
@@ -297,16 +311,16 @@ class Refinement:
             f"set to zero outside {options.diameter_A:g} Å"
         )
         halves = []
-        for number, rows in enumerate(self.rows, start=1):
+        for number, (rows, given) in enumerate(zip(self.rows, self.given, strict=True), start=1):
             noise = first_noise(self.observations, rows)
             plan = plan_search(
-                self.grid, progress.radius_px, options.diameter_A, options.symmetry,
+                self.grid, progress.radius_px, self.focus.diameter_A, options.symmetry,
                 self.shift_range_A, self.shift_range_A, session.seed * 1000,
             )  # fmt: skip
             fits = [
                 fitted_scale(
                     volume * sign, self.observations, rows, noise, plan,
-                    diameter_A=options.diameter_A, symmetry=options.symmetry, threads=session.threads,
+                    focus=self.focus, symmetry=options.symmetry, threads=session.threads, given=given,
                 )
                 for sign in (1.0, -1.0)
             ]  # fmt: skip
@@ -321,7 +335,7 @@ class Refinement:
                     f"(log-likelihood gain {fits[1].likelihood_gain:.1f} against {fits[0].likelihood_gain:.1f}); "
                     "it was inverted."
                 )
-            halves.append(_unsearched(rows, best.reference, noise, self.shift_range_A))
+            halves.append(unsearched(rows, best.reference, noise, self.shift_range_A, given))
         return halves, progress
 
     def _save(self, halves: list[HalfState], progress: _Progress) -> None:
@@ -350,7 +364,7 @@ class Refinement:
             HalfState(
                 self.rows[i - 1], tensors[f"reference_{i}"], tensors[f"rot_img_from_map_{i}"], tensors[f"shift_A_{i}"],
                 tensors[f"settled_{i}"], NoiseModel(tensors[f"sigma2_{i}"], tensors[f"scale_{i}"], share),
-                facts["shift_sigma_A"][i - 1],
+                facts["shift_sigma_A"][i - 1], self.given[i - 1],
             )
             for i in (1, 2)
         ]  # fmt: skip
@@ -383,13 +397,6 @@ class Refinement:
 
 
 _KEPT = ("radius_px", "iteration", "best_content", "stalled", "closing", "iterations")
-
-
-def _unsearched(rows: Array, reference: Tensor, noise: NoiseModel, shift_sigma_A: float) -> HalfState:
-    n = len(rows)
-    eye = torch.eye(3, dtype=torch.float64).expand(n, 3, 3).clone()
-    nowhere = torch.zeros(n, 2, dtype=torch.float64)
-    return HalfState(rows, reference, eye, nowhere, torch.zeros(n, dtype=torch.bool), noise, shift_sigma_A)
 
 
 def _joined(parts: list[Poses]) -> Poses:

@@ -13,6 +13,7 @@ from halfmap.geometry.rotations import angular_distance_rad, matrix_from_rotatio
 from halfmap.refine.images.alignment_box import Statistics
 from halfmap.refine.images.lattice import Lattice
 from halfmap.refine.search.local import PoseScores, SliceSource, pose_scores
+from halfmap.refine.search.prior import PosePrior
 
 FIRST_DAMPING = 1e-3
 ENOUGH = 0.02
@@ -64,31 +65,13 @@ class Candidates:
 
 
 @dataclass(frozen=True, eq=False)
-class ShiftPrior:
-    """Gaussian prior of the whole shift: ``centre_box`` is what every image has been shifted by already."""
-
-    centre_box: Float[Tensor, "n 2"]
-    sigma_box: float
-
-    def add_to(self, scores: PoseScores, image: Tensor, shift_box: Tensor) -> PoseScores:
-        """Scores with the prior included."""
-        whole = self.centre_box[image] + shift_box
-        precision = 1 / self.sigma_box**2
-        gradient, information = scores.gradient.clone(), scores.information.clone()
-        gradient[:, 3:] -= whole * precision
-        information[:, 3, 3] += precision
-        information[:, 4, 4] += precision
-        return PoseScores(scores.log_likelihood - 0.5 * precision * whole.square().sum(-1), gradient, information)
-
-
-@dataclass(frozen=True, eq=False)
 class Landscape:
     """All that the posterior of the poses of a batch depends on."""
 
     source: SliceSource
     lattice: Lattice
     statistics: Statistics
-    prior: ShiftPrior
+    prior: PosePrior
 
     def scores(self, image: Tensor, rot: Tensor, shift: Tensor, radius_px: int) -> PoseScores:
         """Log-posterior with derivatives from the shells up to a radius."""
@@ -97,7 +80,7 @@ class Landscape:
             self.source, self.lattice.kx_px, self.lattice.ky_px,
             self.statistics.weighted, self.statistics.weights, image, rot, shift, n_pixels,
         )  # fmt: skip
-        return self.prior.add_to(found, image, shift)
+        return self.prior.add_to(found, image, rot, shift)
 
     def scored(self, image: Tensor, rot: Tensor, shift: Tensor, radius_px: int) -> Candidates:
         """Poses with their log-posterior, as they are."""

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from halfmap.fourier.shift import shifted_volume
 from halfmap.geometry.rotations import in_plane
 from halfmap.geometry.so3 import RotationGrid, grid
 from halfmap.geometry.sphere import healpix_spacing_rad
@@ -27,8 +28,9 @@ from halfmap.refine.rings.transform import (
     ring_references,
     shift_phases,
 )
-from halfmap.refine.search.climb import Candidates, Landscape, ShiftPrior, climb, distinct
+from halfmap.refine.search.climb import Candidates, Landscape, climb, distinct
 from halfmap.refine.search.local import SliceSource, interpolate, pose_scores
+from halfmap.refine.search.prior import GivenPoses, PosePrior
 from halfmap.typing import Array
 
 MOST_DIRECTIONS = 1200
@@ -140,7 +142,10 @@ class PoseSearch:
     plan
         Sampling.
     diameter_A, symmetry
-        Of the particle.
+        Of the particle, or of the part of it that is in focus.
+    fulcrum_A
+        Centre of what is in focus, (x, y, z) from the centre of the box: poses are sought as those of a particle
+        that is centred there, so that turns and shifts stay apart.
     """
 
     def __init__(
@@ -151,9 +156,13 @@ class PoseSearch:
         plan: SearchPlan,
         diameter_A: float,
         symmetry: str,
+        fulcrum_A: tuple[float, float, float] = (0.0, 0.0, 0.0),
     ) -> None:
         self.observations, self.noise, self.plan, self.diameter_A = observations, noise, plan, diameter_A
         device = observations.device
+        self.fulcrum_A = torch.tensor(fulcrum_A, dtype=torch.float64, device=device)
+        if any(fulcrum_A):
+            reference = shifted_volume(reference, -self.fulcrum_A / observations.grid.length_A * reference.shape[0])
         self.fine = observations.lattice.within(plan.radius_px)
         self.box = AlignmentBox(observations.grid, plan.radius_px, diameter_A, plan.shift_range_A, device)
         self.source = SliceSource.of(self.box.map_in_box(reference), self.box.lattice.radius_px)
@@ -182,12 +191,22 @@ class PoseSearch:
         """Make what is shared before the work is split between threads."""
         self._ring_engine()
 
-    def landscape(self, batch: ObservationBatch, centre_A: Float[Tensor, "n 2"]) -> Landscape:
+    def _at_fulcrum(self, rot_img_from_map: Float[Tensor, "*n 3 3"]) -> Float[Tensor, "*n 2"]:
+        """Where the fulcrum lies in images of these poses, from the particle's centre."""
+        return rot_img_from_map[..., :2, :] @ self.fulcrum_A
+
+    def landscape(
+        self, batch: ObservationBatch, centre_A: Float[Tensor, "n 2"], given: GivenPoses | None = None
+    ) -> Landscape:
         """The posterior of a batch's poses, its images shifted by ``centre_A``."""
         weighted, weights = self.noise.weighted(batch, self.fine)
         phases = shift_phases(self.fine.kx_px, self.fine.ky_px, centre_A, self.fine.length_A)
         statistics: Statistics = self.box.statistics(self.fine, weighted * phases, weights)
-        prior = ShiftPrior(centre_A / self.box.length_A, self.plan.shift_sigma_A / self.box.length_A)
+        if given is None:
+            prior = PosePrior(centre_A / self.box.length_A, self.plan.shift_sigma_A / self.box.length_A)
+        else:
+            mean_A = given.shift_A.to(centre_A) - self._at_fulcrum(given.rot_img_from_map.to(centre_A))
+            prior = PosePrior((centre_A - mean_A) / self.box.length_A, given.sigma_A / self.box.length_A, given)
         return Landscape(self.source, self.box.lattice, statistics, prior)
 
     def everywhere(self, rows: Array, centre_A: Float[Tensor, "n 2"]) -> Poses:
@@ -222,12 +241,49 @@ class PoseSearch:
         start = landscape.scored(image, rot_img_from_map, torch.zeros_like(centre_A), coarse)
         return self._refined(landscape, start, len(batch), centre_A, coarse)
 
+    def near(
+        self,
+        rows: Array,
+        rot_img_from_map: Float[Tensor, "n 3 3"],
+        shift_A: Float[Tensor, "n 2"],
+        given: GivenPoses,
+        turns: Float[Tensor, "starts 3 3"],
+    ) -> Poses:
+        """Climb from poses turned in several ways, held back by what is known of them.
+
+        Parameters
+        ----------
+        rows, rot_img_from_map, shift_A
+            Particles, and where they are thought to be now.
+        given
+            What is known of their poses.
+        turns
+            Rotations of the map to start from, the identity first.
+        """
+        batch = self.observations.batch(rows, self.plan.radius_px)
+        centre_A = shift_A - self._at_fulcrum(rot_img_from_map)
+        landscape = self.landscape(batch, centre_A, given)
+        n, k = len(rows), len(turns)
+        image = torch.arange(n, device=centre_A.device).repeat_interleave(k)
+        rot = (rot_img_from_map[:, None] @ turns.to(rot_img_from_map)).flatten(0, 1)
+        radius = self.box.lattice.radius_px
+        coarse = round(radius / LEVEL_FACTOR)
+        if k > 1 and math.isfinite(given.sigma_rad):
+            within_reach = self.box.length_A / (given.sigma_rad * self.diameter_A * RADIANS_PER_RESOLUTION)
+            coarse = min(coarse, math.floor(within_reach))
+        coarse = min(max(coarse, 4), radius)
+        start = landscape.scored(image, rot, rot.new_zeros(n * k, 2), coarse)
+        identity = self.operators[:1]
+        start = distinct(start, n, MODES_CLIMBED, closer_than_rad=1e-3, within=30.0, operators=identity)
+        return self._refined(landscape, start, n, centre_A, coarse)
+
     def fit(
         self, rows: Array, rot_img_from_map: Float[Tensor, "n 3 3"], shift_A: Float[Tensor, "n 2"]
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         """``sum image model / sigma2`` and ``sum model^2 / sigma2`` of images at given poses."""
         device = self.observations.device
-        landscape = self.landscape(self.observations.batch(rows, self.plan.radius_px), shift_A.to(device))
+        centre_A = shift_A.to(device) - self._at_fulcrum(rot_img_from_map.to(device))
+        landscape = self.landscape(self.observations.batch(rows, self.plan.radius_px), centre_A)
         image = torch.arange(len(rows), device=device)
         n_pixels = torch.full_like(image, len(self.box.lattice))
         statistics = landscape.statistics
@@ -273,7 +329,7 @@ class PoseSearch:
         variance = covariance.diagonal(dim1=-2, dim2=-1)
         return Poses(
             rot,
-            shift * self.box.length_A + centre_A[:, None],
+            shift * self.box.length_A + centre_A[:, None] + self._at_fulcrum(rot),
             torch.softmax(log_weight, dim=1),
             found.log_posterior[best],
             variance[:, :3].mean(dim=1).sqrt(),
