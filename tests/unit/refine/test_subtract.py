@@ -85,6 +85,8 @@ class Data:
     kept: list
     removed: list
     noise: list
+    noise_sigma: list
+    """Of each optics group, before the images were put on grey scales of their own."""
 
 
 def table(n_of_group, groups, seed):
@@ -115,7 +117,7 @@ def table(n_of_group, groups, seed):
 def particles(folder, n_of_group, groups=((BOX_PX, PIXEL_A),), snr=0.1, seed=3, level=None):
     """Stacks, STAR, map and mask in a folder; each image has a level and a grey scale of its own."""
     images, rng = table(n_of_group, groups, seed), np.random.default_rng(seed + 1)
-    data = Data(images, [], [], [])
+    data = Data(images, [], [], [], [])
     for number, (box_px, pixel_A) in enumerate(groups, start=1):
         rows = np.flatnonzero(images["optics_group"] == number)
         gain = rng.uniform(3.0, 9.0, (len(rows), 1, 1))
@@ -126,7 +128,8 @@ def particles(folder, n_of_group, groups=((BOX_PX, PIXEL_A),), snr=0.1, seed=3, 
         )
         axis = (np.arange(box_px) - box_px // 2) * pixel_A
         inside = np.hypot(axis[:, None], axis) < DIAMETER_A / 2
-        noise = rng.normal(0, np.sqrt((kept + removed)[:, inside].var() / snr), kept.shape)
+        data.noise_sigma.append(np.sqrt((kept + removed)[:, inside].var() / snr))
+        noise = rng.normal(0, data.noise_sigma[-1], kept.shape)
         for store, part in ((data.kept, kept), (data.removed, removed), (data.noise, noise)):
             store.extend(gain * part)
         seen = levels + gain * (kept + removed + noise)
@@ -187,6 +190,8 @@ def test_what_is_left_is_the_kept_part(two_groups, subtracted):
     assert found.max() < 0.1
     assert (record.figures["items_in"], record.figures["items_out"]) == (200, 200)
     assert record.figures["map_sharper_A2"] == pytest.approx(0.0, abs=30.0)
+    # The simulator integrates along the beam in Å, the map's projections are sums over voxels of 3 Å.
+    assert record.figures["grey_scale"] == pytest.approx([PIXEL_A / sigma for sigma in data.noise_sigma], rel=0.04)
 
 
 def test_what_is_left_correlates_with_the_kept_part_only(two_groups, subtracted):
