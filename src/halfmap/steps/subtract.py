@@ -34,7 +34,7 @@ def run(job: JobContext, inputs: Mapping[str, list[Path]], options: SubtractOpti
         measure = partial(stacks.measure_stack, plan=plan, slices=slices, device=job.device)
         measured = job.each("fit", sample, measure, key=lambda task: task.stem)
     sums = [result.value for result in measured if result.value]
-    found = grey_scale.grey_scale(sums, len(images.optics), split.grid.length_A)
+    found = grey_scale.grey_scale(sums, len(images.optics))
     if not found.significant:
         job.fail("no-fit", f"the images do not show {options.map} at their poses")
     files.report_scale(found, images, job)

@@ -27,8 +27,8 @@ FITTED_IMAGES = 1024
 FAULTS_SHOWN = 20
 """Images left out that are named one by one."""
 NEEDED = ("rot_rad", "tilt_rad", "psi_rad", *CTF_COLUMNS)
-SHARPENED_A2, BLURRED_A2 = 60.0, -150.0
-"""B factors of the map relative to the images from which on the user is told. A Wiener filter makes them negative."""
+SHARPENED = 0.75
+"""Grey scale of fine relative to coarse detail below which the map counts as sharpened."""
 _TAKEN_ALONG = (
     "image_name", "optics_group", "rot_rad", "tilt_rad", "psi_rad", "shift_x_A", "shift_y_A", "defocus_u_A",
     "defocus_v_A", "defocus_angle_rad", "phase_shift_rad", "ctf_bfactor_A2", "ctf_scale",
@@ -99,12 +99,11 @@ def report_scale(found: GreyScale, images: ImageSet, session: Session) -> None:
         elif np.isfinite(error):
             session.warn(f"optics group {number}: its images do not tell their grey scale (± {error:.2g}); that of the "
                          f"others was taken, {scale:.4g}")  # fmt: skip
-    sharper_A2 = found.b_factor_A2
-    if sharper_A2 is not None and not BLURRED_A2 < sharper_A2 < SHARPENED_A2:
-        how = "sharpened" if sharper_A2 > 0 else "blurred"
+    ratio = found.fine_to_coarse
+    if ratio is not None and ratio < SHARPENED:
         session.warn(
-            f"the map is {how} relative to the images, by a B factor of {abs(sharper_A2):.0f} Å²: one grey scale does "
-            "not fit coarse and fine detail at once; give the map.mrc of refine"
+            f"the grey scale of the map's finer detail is {ratio:.2f} times that of the coarser: the map is "
+            "sharpened, or the poses are not its own, and too much is subtracted; give the map.mrc of refine"
         )
 
 
@@ -178,7 +177,7 @@ def summary(
         "stack_failed": lost,
         "grey_scale": [float(f"{scale:.6g}") for scale in found.scale],
         "grey_scale_error": [float(f"{error:.3g}") for error in found.error],
-        "map_sharper_A2": found.b_factor_A2,
+        "fine_to_coarse": found.fine_to_coarse,
         "removed_frac": _share(parts),
         "diameter_A": round(parts.diameter_A, 1),
         "moved_A": parts.centre_A,
