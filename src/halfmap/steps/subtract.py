@@ -67,7 +67,7 @@ STEP = Step(
     run=run,
     failures=(
         Failure("no-fit", "The images do not show the map at their poses, so nothing can be subtracted.",
-                "Give the map.mrc of the refinement that the poses come from."),
+                "Give the map.mrc of the refinement that the poses come from, in the contrast of the images."),
     ),
     citations=(
         Citation("bai2015", "Bai, X.-C., Rajendra, E., Yang, G., Shi, Y. & Scheres, S. H. W. (2015). Sampling the "
