@@ -67,11 +67,13 @@ _COLUMNS: Final = (
     Column("ctf_image_name", "str", "picture of spectrum and fit", "rlnCtfImage"),
     # --- particles -------------------------------------------------------------------------------
     Column("uid", "int", "permanent number of the row", "rlnHalfmapUid", cryosparc="uid"),
+    Column("source_uid", "int", "uid of the particle that this row is a symmetry copy of", "rlnHalfmapSourceUid"),
     Column("coordinate_x_px", "float", "x in the micrograph, from the first column", "rlnCoordinateX"),
     Column("coordinate_y_px", "float", "y in the micrograph, from the first row", "rlnCoordinateY"),
     Column("particle_diameter_A", "float", "longest diameter of the particle", "rlnParticleDiameter"),
     Column("pick_figure_of_merit", "float", "score of the pick", "rlnAutopickFigureOfMerit"),
     Column("image_name", "str", "N@stack of the particle, N from 1", "rlnImageName", cryosparc="blob/path"),
+    Column("original_image_name", "str", "N@stack of the image that this one was made from", "rlnImageOriginalName"),
     Column("rot_rad", "float", "first Euler angle (ZYZ) of rot_img_from_map", "rlnAngleRot", DEG, "alignments3D/pose"),
     Column("tilt_rad", "float", "second Euler angle", "rlnAngleTilt", DEG, "alignments3D/pose"),
     Column("psi_rad", "float", "third Euler angle, in the image plane", "rlnAnglePsi", DEG, "alignments3D/pose"),

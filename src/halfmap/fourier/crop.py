@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
 from halfmap.errors import HalfmapError
 from halfmap.fourier.transform import centred_irfft2, centred_irfftn, centred_rfft2, centred_rfftn
+from halfmap.typing import Array
 
 
 def crop_rfft2(
@@ -106,3 +108,13 @@ def pad_2d(images: Float[Tensor, "*batch y_in x_in"], n_out: int) -> Float[Tenso
 def pad_3d(volume: Float[Tensor, "*batch z_in y_in x_in"], n_out: int) -> Float[Tensor, "*batch z_out y_out x_out"]:
     """Cut, or pad with zeros, volumes to a cubic box of ``n_out`` voxels about their origin."""
     return _resized_box(volume, n_out, 3)
+
+
+def mirrored_index(index: Array, size: int) -> Array:
+    """Indices brought into ``[0, size)`` by reflection at the edges.
+
+    >>> mirrored_index(np.array([-2, -1, 0, 4, 5]), 5).tolist()
+    [1, 0, 0, 4, 4]
+    """
+    period = np.mod(index, 2 * size)
+    return np.where(period < size, period, 2 * size - 1 - period)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from halfmap.fourier.crop import resample_2d
+from halfmap.fourier.crop import mirrored_index, resample_2d
 from halfmap.fourier.grid import frequencies_2d
 from halfmap.io.mrc import StackWriter, read_image
 from halfmap.optics.ctf import ctf_2d
@@ -63,16 +63,10 @@ def cut(micrograph: FloatArray, x_px: FloatArray, y_px: FloatArray, size_px: int
     columns, rows = np.rint(x_px).astype(np.int64), np.rint(y_px).astype(np.int64)
     half = size_px // 2
     offsets = np.arange(size_px) - half
-    index_y = _mirrored(rows[:, None] + offsets, micrograph.shape[0])
-    index_x = _mirrored(columns[:, None] + offsets, micrograph.shape[1])
+    index_y = mirrored_index(rows[:, None] + offsets, micrograph.shape[0])
+    index_x = mirrored_index(columns[:, None] + offsets, micrograph.shape[1])
     images: FloatArray = micrograph[index_y[:, :, None], index_x[:, None, :]].astype(np.float32)
     return images
-
-
-def _mirrored(index: Array, size: int) -> Array:
-    """Indices brought into ``[0, size)`` by reflection at the edges."""
-    period = np.mod(index, 2 * size)
-    return np.where(period < size, period, 2 * size - 1 - period)
 
 
 def beyond_edge(task: MicrographTask, shape: tuple[int, ...]) -> Array:

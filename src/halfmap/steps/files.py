@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from halfmap.data.records import ImageSet
 
 FILE_COLUMNS = (
-    "movie_name", "micrograph_name", "image_name", "micrograph_metadata", "micrograph_unweighted_name",
-    "power_spectrum_name", "ctf_image_name", "gain_name",
+    "movie_name", "micrograph_name", "image_name", "original_image_name", "micrograph_metadata",
+    "micrograph_unweighted_name", "power_spectrum_name", "ctf_image_name", "gain_name",
 )  # fmt: skip
 
 

@@ -173,18 +173,8 @@ class Observations:
         return ObservationBatch(index, group, ft, self.ctf_at(rows, fx, fy))
 
     def ctf_at(self, rows: Array, fx: Float[Tensor, " p"], fy: Float[Tensor, " p"]) -> Float[Tensor, "n p"]:
-        """CTF of particles at frequencies in 1/Å; zero beyond the Nyquist frequency of the group."""
-
-        def column(name: str, default: float | None = None) -> Tensor:
-            values = self.images[name] if default is None else self.images.rows.get(name, default)
-            return torch.as_tensor(np.array(values[rows], dtype=np.float64), device=self.device)
-
-        parameters = [column(name) for name in CTF_COLUMNS]
-        parameters += [column("phase_shift_rad", 0.0), column("ctf_bfactor_A2", 0.0)]
-        ctf = ctf_2d(fx[None], fy[None], *parameters)[:, 0]
-        ctf = ctf * column("ctf_scale", 1.0).float()[:, None]
-        nyquist = torch.as_tensor((0.5 - 1e-6) / self._pixel_size_A[self.group[rows]], device=self.device)
-        return torch.where(torch.hypot(fx, fy) < nyquist[:, None], ctf, 0.0).float()
+        """CTF of particles at frequencies in 1/Å; see :func:`ctf_at`."""
+        return ctf_at(self.images, rows, fx, fy)
 
     def _cached(self, memory_GB: float, folder: Path | None) -> tuple[Array, Array]:
         """Transforms of all images, and which of the images could be used."""
@@ -196,8 +186,8 @@ class Observations:
         for group in range(self.n_groups):
             rows = np.flatnonzero(self.group == group)
             for start in range(0, len(rows), BATCH):
-                part = rows[start : start + BATCH]
-                part, images = self._read(part)
+                part, images, faults = read_each(self._reader, rows[start : start + BATCH])
+                self.faults += faults
                 if not len(part):
                     continue
                 self._boxes[group] = images.shape[-1]
@@ -210,21 +200,6 @@ class Observations:
                     noise.add(of_group, self.lattice.shell, background, informed)
         self.background_sigma2 = noise.mean().numpy()
         return store, usable
-
-    def _read(self, rows: Array) -> tuple[Array, Float[Tensor, "n y x"]]:
-        """Images that can be read, and their rows; what is wrong with the others goes to ``faults``."""
-        try:
-            return rows, torch.as_tensor(self._reader.read(rows))
-        except BadInputError:
-            good, images = [], []
-            for row in rows:
-                try:
-                    images.append(self._reader.read(np.array([row]))[0])
-                    good.append(row)
-                except BadInputError as error:
-                    self.faults.append(str(error))
-            stacked = np.stack(images) if images else np.zeros((0, 1, 1), np.float32)
-            return np.array(good, dtype=np.int64), torch.as_tensor(stacked)
 
     def _background(self, images: Float[Tensor, "n y x"], pixel_size_A: float) -> Float[Tensor, "n p"]:
         """Power of the pixels outside the particle, for the area of the whole image."""
@@ -258,14 +233,47 @@ def large_array(shape: tuple[int, ...], dtype: type, memory_GB: float, folder: P
         return np.memmap(file, dtype, "w+", shape=shape)
 
 
-def normalise(images: Float[Tensor, "n y x"], diameter_px: float) -> tuple[Float[Tensor, "n y x"], Bool[Tensor, " n"]]:
-    """Bring the background outside a circle to mean 0 and standard deviation 1.
+def ctf_at(images: ImageSet, rows: Array, fx: Float[Tensor, " p"], fy: Float[Tensor, " p"]) -> Float[Tensor, "n p"]:
+    """CTF of particles at frequencies in 1/Å, on their device: astigmatism, phase shift, envelope and scale.
 
-    Where the circle leaves less than 5 % of the box, the whole image counts as background.
+    Zero beyond the Nyquist frequency of the particle's optics group.
+    """
 
-    Returns
-    -------
-    The images, and which of them are usable; images that are constant or not finite become zero.
+    def column(name: str, default: float | None = None) -> Tensor:
+        values = images[name] if default is None else images.rows.get(name, default)
+        return torch.as_tensor(np.array(values[rows], dtype=np.float64), device=fx.device)
+
+    parameters = [column(name) for name in CTF_COLUMNS]
+    parameters += [column("phase_shift_rad", 0.0), column("ctf_bfactor_A2", 0.0)]
+    ctf = ctf_2d(fx[None], fy[None], *parameters)[:, 0]
+    ctf = ctf * column("ctf_scale", 1.0).float()[:, None]
+    nyquist = (0.5 - 1e-6) / column("image_pixel_size_A")
+    return torch.where(torch.hypot(fx, fy) < nyquist[:, None], ctf, 0.0).float()
+
+
+def read_each(reader: ImageReader, rows: Array) -> tuple[Array, Float[Tensor, "n y x"], list[str]]:
+    """Images that can be read, with their rows, and what is wrong with the others."""
+    try:
+        return rows, torch.as_tensor(reader.read(rows)), []
+    except BadInputError:
+        good, images, faults = [], [], []
+        for row in rows:
+            try:
+                images.append(reader.read(np.array([row]))[0])
+                good.append(row)
+            except BadInputError as error:
+                faults.append(str(error))
+        stacked = np.stack(images) if images else np.zeros((0, 1, 1), np.float32)
+        return np.array(good, dtype=np.int64), torch.as_tensor(stacked), faults
+
+
+def background_levels(
+    images: Float[Tensor, "n y x"], diameter_px: float
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    """Mean and standard deviation (float64) of each image outside a circle, and whether the image is usable.
+
+    Where the circle leaves less than 5 % of the box, the whole image counts as background. Images that are
+    constant there, or not finite, are not usable.
     """
     background = real_space_radius_px(tuple(images.shape[1:]), images.device) > diameter_px / 2
     if background.double().mean() < 0.05:
@@ -273,6 +281,17 @@ def normalise(images: Float[Tensor, "n y x"], diameter_px: float) -> tuple[Float
     values = images[:, background].double()
     mean, deviation = values.mean(dim=1), values.std(dim=1)
     usable = torch.isfinite(images).all(dim=(1, 2)) & (deviation > 1e-12 * mean.abs()) & (deviation > 0)
+    return mean, deviation, usable
+
+
+def normalise(images: Float[Tensor, "n y x"], diameter_px: float) -> tuple[Float[Tensor, "n y x"], Bool[Tensor, " n"]]:
+    """Bring the background outside a circle to mean 0 and standard deviation 1 (:func:`background_levels`).
+
+    Returns
+    -------
+    The images, and which of them are usable; images that are constant or not finite become zero.
+    """
+    mean, deviation, usable = background_levels(images, diameter_px)
     scale = torch.where(usable, 1 / deviation, 0.0)
     centred = torch.where(usable[:, None, None], images - mean[:, None, None].float(), 0.0)
     return (centred * scale[:, None, None].float()), usable

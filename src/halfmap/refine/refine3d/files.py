@@ -6,13 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from halfmap.constants import PIXEL_SIZE_TOLERANCE
 from halfmap.data.records import ImageSet, Volume
-from halfmap.errors import BadInputError
 from halfmap.geometry.rotations import euler_from_matrix
 from halfmap.io.curves import shell_columns
 from halfmap.io.images import ParticleImages
@@ -20,6 +15,7 @@ from halfmap.io.mrc import read_volume, write_volume
 from halfmap.io.relion import write_image_set
 from halfmap.io.star import StarBlock, write_star
 from halfmap.refine.images.lattice import MapGrid
+from halfmap.refine.images.masks import read_mask
 from halfmap.refine.images.observations import Observations
 from halfmap.refine.images.sources import CACHE_SHARE, check_diameter, half_sets, map_grid, report_faults
 from halfmap.refine.refine3d.local import given_poses
@@ -90,31 +86,6 @@ def refine_particles(
         "orientation_scf": round(cover.scf_star, 3),
         "unseen_frac": round(cover.unsampled_frac, 4),
     }
-
-
-def read_mask(path: Path, grid: MapGrid) -> Float[Tensor, "z y x"]:
-    """A mask between 0 and 1 on the grid of the map.
-
-    Raises
-    ------
-    BadInputError
-        If box, pixel size or values do not fit.
-    """
-    volume = read_volume(path)
-    box = volume.data.shape
-    if box != (grid.box_px,) * 3:
-        raise BadInputError(path, "box", found=str(box), expected=f"{grid.box_px} in each direction, as the particles",
-                            remedy="Make the mask on the grid of the particles.")  # fmt: skip
-    if abs(volume.pixel_size_A / grid.pixel_size_A - 1) > PIXEL_SIZE_TOLERANCE:
-        ratio = volume.pixel_size_A / grid.pixel_size_A
-        raise BadInputError(path, "pixel size", found=f"{volume.pixel_size_A:g} Å",
-                            expected=f"{grid.pixel_size_A:g} Å as the particles (ratio {ratio:.4f})",
-                            remedy="Make the mask on the grid of the particles.")  # fmt: skip
-    low, high = float(np.min(volume.data)), float(np.max(volume.data))
-    if not (low >= -1e-3 and high <= 1 + 1e-3 and high > 0.5):
-        raise BadInputError(path, "values", found=f"{low:g} to {high:g}", expected="0 to 1",
-                            remedy="Give a soft mask.")  # fmt: skip
-    return torch.as_tensor(np.array(volume.data, dtype=np.float32)).clamp(0.0, 1.0)
 
 
 def with_poses(images: ImageSet, refined: Refined) -> ImageSet:

@@ -1,0 +1,1 @@
+"""Symmetry expansion: a row for every symmetric view of a particle."""
