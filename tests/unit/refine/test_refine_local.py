@@ -100,6 +100,14 @@ def test_poses_must_be_there_and_symmetries_fit(tiny):
         given_poses(data.image_set, "p.star", options(60.0, symmetry="C3", relax_symmetry="D2"))
 
 
+def test_expanded_particles_are_not_searched_everywhere(tiny):
+    _, data, _ = tiny
+    copies = data.image_set.with_columns(source_uid=np.arange(len(data.images)) // 2)
+    with pytest.raises(BadInputError, match="24 copies of 12 particles"):
+        given_poses(copies, "p.star", options(60.0))
+    assert given_poses(copies, "p.star", options(60.0, local_angle_deg=3.0)) is not None
+
+
 @pytest.fixture(scope="module")
 def noisy(phantom, simulated):
     volume = phantom(48, 3.0, 100.0)

@@ -71,12 +71,15 @@ def given_poses(images: ImageSet, star: PathLike, options: RefineOptions) -> Giv
     Raises
     ------
     BadInputError
-        If poses are to be kept to that the particles do not have.
+        If poses are to be kept to that the particles do not have, or copies of one particle would be searched
+        everywhere.
     HalfmapError
         If the symmetry is no part of the one that is relaxed.
     """
-    if options.local_angle_deg is None and options.relax_symmetry is None:
-        return None
+    if options.local_angle_deg is None:
+        _refuse_copies(images, star)
+        if options.relax_symmetry is None:
+            return None
     missing = [name for name in POSE_COLUMNS if name not in images]
     if missing:
         raise BadInputError(
@@ -94,3 +97,16 @@ def given_poses(images: ImageSet, star: PathLike, options: RefineOptions) -> Giv
         ) from error
     sigma_rad = math.inf if options.local_angle_deg is None else math.radians(options.local_angle_deg)
     return GivenPoses(matrix_from_euler(*angles), shift, sigma_rad, options.local_shift_A, exchanges)
+
+
+def _refuse_copies(images: ImageSet, star: PathLike) -> None:
+    """Copies that symmetry expansion made of one particle would all end at its one best pose."""
+    if "source_uid" not in images:
+        return
+    n_sources = len(np.unique(images["source_uid"]))
+    if n_sources < len(images):
+        raise BadInputError(
+            Path(star), "particles", found=f"{len(images)} copies of {n_sources} particles (symmetry expansion)",
+            expected="each particle once in a search everywhere",
+            remedy="Give --local-angle, a few degrees, or the particles before their expansion.",
+        )  # fmt: skip

@@ -258,6 +258,7 @@ class Refinement:
                 "angle_sigma_deg": math.degrees(float(torch.cat([p.sigma_rad for p in poses]).median())),
                 "shift_sigma_A": float(torch.cat([p.sigma_A for p in poses]).median()),
                 "best_weight": float(torch.cat([p.weight[:, 0] for p in poses]).mean()),
+                "fsc_shells": content,
                 "log_likelihood": float(torch.cat([p.log_likelihood for p in poses]).mean()),
                 "cpu_s": cpu_s,
             }
