@@ -119,6 +119,7 @@ def refined(data, grid, volume, chosen, given, session, mask=None):
     return Refinement(observations, halves(len(data.images)), volume, mask, chosen, session, given).run()
 
 
+@pytest.mark.truth
 def test_poses_that_are_nearly_right_become_as_right_as_by_a_search_everywhere(noisy, session):
     volume, data, grid = noisy
     start = GivenPoses(turned_by(data.rot_img_from_map, 3.0, 2), data.shift_A + 1.5, math.radians(4.0), 3.0, IDENTITY)
