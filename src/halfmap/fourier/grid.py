@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+SLAB_ELEMENTS = 1 << 21
+"""Elements of a volume that are worked on at once where it is not to be held twice."""
+
+
+def slabs(n: int, elements: int) -> Iterator[slice]:
+    """An axis of ``n`` in slices that hold so many elements at each place, a few million at once.
+
+    >>> list(slabs(5, 1 << 20))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    step = max(1, SLAB_ELEMENTS // max(elements, 1))
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
 
 
 def frequencies_2d(

@@ -55,7 +55,8 @@ def with_true_poses(data, grid, diameter_A, mask, symmetry="C1"):
         part.insert(lattice, weighted * phases, weights, data.rot_img_from_map[rows], point_group(symmetry))
         sums.append(part)
     curve = masked_fsc(sums[0].volume(), sums[1].volume(), mask)
-    return sums[0].plus(sums[1]).volume(ssnr_of_whole(curve))
+    sums[0].add(sums[1])
+    return sums[0].volume(ssnr_of_whole(curve))
 
 
 def truth_resolution(volume, truth, mask, grid):

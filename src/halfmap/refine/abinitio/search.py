@@ -148,7 +148,8 @@ class AbInitio:
         equivalent = symmetrise_poses(directions, operators)
         first, second = (self._inserted(classifier.grid, sums, equivalent, step) for sums in found.halves)
         correlation, ssnr = self._signal([first, second], step.radius_px)
-        volume = first.plus(second).volume(ssnr) * self.mask
+        first.add(second)
+        volume = first.volume(ssnr) * self.mask
         velocity = None
         if step.pushed:
             volume, velocity = pushed(hypothesis.volume, volume, hypothesis.velocity)

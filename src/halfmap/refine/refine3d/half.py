@@ -220,4 +220,5 @@ def insert(
     sigma2 = torch.where(residual.count.sum(dim=0) > 0, residual.mean(), state.noise.sigma2)
     # cross and power already hold the present scale once and twice.
     scale = state.noise.scale * balanced_scale(cross, power)
-    return sums.symmetrised(chain_of(aligned)), NoiseModel(sigma2, scale / scale.mean(), state.noise.information_frac)
+    sums.symmetrise(chain_of(aligned))
+    return sums, NoiseModel(sigma2, scale / scale.mean(), state.noise.information_frac)

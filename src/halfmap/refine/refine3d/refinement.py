@@ -164,6 +164,7 @@ class Refinement:
                 if progress.finished:
                     return self._outcome(results, progress)
                 halves = self._next_halves(halves, results, progress)
+                del results  # Their sums are large, and the next iteration makes its own.
                 self._save(halves, progress)
 
     # --- one iteration ---------------------------------------------------------------------------
@@ -265,17 +266,17 @@ class Refinement:
 
     def _next_halves(self, halves: list[HalfState], results: list[HalfResult], progress: _Progress) -> list[HalfState]:
         join = self.grid.shell_of_resolution(self.options.join_below_A) if self.options.join_below_A else 0.0
-        joined = results[0].sums.joined_below(results[1].sums, join)
+        results[0].sums.join_below(results[1].sums, join)
         ssnr = ssnr_of_half(progress.fsc)
-        box_px = self._box_px(joined[0].radius_px)
+        box_px = self._box_px(results[0].sums.radius_px)
         mask = self._mask_on(box_px)
         return [
             HalfState(
-                half.rows, sums.volume(ssnr, box_px) * mask, result.poses.rot_img_from_map[:, 0].clone(),
+                half.rows, result.sums.volume(ssnr, box_px) * mask, result.poses.rot_img_from_map[:, 0].clone(),
                 result.poses.shift_A[:, 0].clone(), result.settled & (not progress.closing), result.noise,
                 result.shift_sigma_A,
             )
-            for half, result, sums in zip(halves, results, joined, strict=True)
+            for half, result in zip(halves, results, strict=True)
         ]  # fmt: skip
 
     # --- start, checkpoints, end -----------------------------------------------------------------
@@ -354,7 +355,8 @@ class Refinement:
 
     def _outcome(self, results: list[HalfResult], progress: _Progress) -> Refined:
         half1, half2 = (result.sums.volume() for result in results)
-        whole = results[0].sums.plus(results[1].sums).volume(ssnr_of_whole(progress.fsc))
+        results[0].sums.add(results[1].sums)
+        whole = results[0].sums.volume(ssnr_of_whole(progress.fsc))
         everything = torch.ones_like(self.mask)
         reached_A = resolution_A(progress.fsc, FSC_HALF_MAP_THRESHOLD, self.grid.box_px, self.grid.pixel_size_A)
         refined = Refined(
