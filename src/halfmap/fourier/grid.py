@@ -48,13 +48,16 @@ def frequencies_3d(
     return grid_x.contiguous(), grid_y.contiguous(), grid_z.contiguous()
 
 
-def radius_px(shape: tuple[int, ...], device: torch.device | str = "cpu") -> Float[Tensor, "*half_layout"]:
+def radius_px(
+    shape: tuple[int, ...], device: torch.device | str = "cpu", first: slice = slice(None)
+) -> Float[Tensor, "*half_layout"]:
     """Radius of each element of the transform of square or cubic images, in Fourier pixels (float32).
 
     ``shape`` is the real-space shape, ``(n, n)`` or ``(n, n, n)``; for other shapes the unit is the
-    Fourier pixel of the last axis.
+    Fourier pixel of the last axis. ``first`` takes a part of the first axis.
     """
     axes = [torch.fft.fftfreq(n, dtype=torch.float64, device=device) for n in shape[:-1]]
+    axes[0] = axes[0][first]
     axes.append(torch.fft.rfftfreq(shape[-1], dtype=torch.float64, device=device))
     squared = torch.zeros((), dtype=torch.float64, device=device)
     for axis in axes:

@@ -34,7 +34,7 @@ from halfmap.refine.abinitio.hypothesis import Hypothesis
 from halfmap.refine.abinitio.options import AbInitioOptions
 from halfmap.refine.abinitio.schedule import Step
 from halfmap.refine.abinitio.symmetry_axes import find_axes, symmetrised_map
-from halfmap.refine.images.observations import BATCH, ParticleSource
+from halfmap.refine.images.observations import ParticleSource, batches
 from halfmap.refine.rings.average import RingSums, averages
 from halfmap.refine.rings.expectation import Assignment, Classifier, DrawnPoses, Search, disc_of_shifts, information
 from halfmap.refine.rings.sampling import insert_rings, rings_of_volume
@@ -112,12 +112,12 @@ class AbInitio:
         torch_generator = torch.Generator().manual_seed(int(generator.integers(1 << 62)))
         poses = random_rotations(len(rows), torch_generator).to(self.observations.device)
         sums = Accumulator.empty(self.observations.grid, step.radius_px, self.observations.device)
-        for begin in range(0, len(rows), BATCH):
-            batch = self.observations.batch(rows[begin : begin + BATCH], step.radius_px)
+        for some in batches(np.arange(len(rows)), len(lattice)):
+            batch = self.observations.batch(rows[some], step.radius_px)
             noise = torch.as_tensor(sigma2, dtype=torch.float32, device=batch.ft.device)
             noise = noise[batch.group][:, lattice.shell.long()]
             sums.insert(
-                lattice, batch.ft * batch.ctf / noise, batch.ctf.square() / noise, poses[begin : begin + BATCH],
+                lattice, batch.ft * batch.ctf / noise, batch.ctf.square() / noise, poses[some],
                 operators,
             )  # fmt: skip
         volume = sums.volume(torch.ones(step.radius_px + 1)) * self.mask

@@ -91,7 +91,7 @@ class HalfResult:
 def first_noise(observations: Observations, rows: Array) -> NoiseModel:
     """Noise model of some particles before anything is known about them: all of their power."""
     sums = ShellSums(observations.n_groups, observations.lattice.radius_px + 1)
-    for part in batches(rows):
+    for part in batches(rows, len(observations.lattice)):
         batch = observations.batch(part, observations.lattice.radius_px)
         sums.add(batch.group, observations.lattice.shell, image_power(batch), batch.ctf != 0)
     ones = torch.ones(observations.n_groups, dtype=torch.float64)
@@ -103,7 +103,8 @@ def find_poses(state: HalfState, search: PoseSearch, threads: int, tick: Callabl
     search.prepare()
     order = np.argsort(state.settled.numpy(), kind="stable")
     n_global = int((~state.settled).sum())
-    tasks = [*batches(order[:n_global]), *batches(order[n_global:])]
+    n_pixels = len(search.fine)
+    tasks = [*batches(order[:n_global], n_pixels), *batches(order[n_global:], n_pixels)]
 
     def work(members: Array) -> Poses:
         rows, shift = state.rows[members], state.shift_A[members].to(search.observations.device)
@@ -193,7 +194,7 @@ def insert(
     n_groups = observations.n_groups
     residual = ShellSums(n_groups, observations.lattice.radius_px + 1)
     cross, power = torch.zeros(n_groups, dtype=torch.float64), torch.zeros(n_groups, dtype=torch.float64)
-    for members in batches(np.arange(len(state.rows))):
+    for members in batches(np.arange(len(state.rows)), len(lattice)):
         batch = observations.batch(state.rows[members], radius_px)
         weighted, weights = state.noise.weighted(batch, lattice)
         for mode in range(poses.weight.shape[1]):

@@ -23,7 +23,7 @@ def masked_fsc(
 
 def _within(volume: Float[Tensor, "z y x"], mask: Float[Tensor, "z y x"]) -> Float[Tensor, "z y x"]:
     outside = 1 - mask
-    solvent = (volume.double() * outside).sum() / outside.double().sum().clamp(min=1e-9)
+    solvent = (volume * outside).sum(dtype=torch.float64) / outside.sum(dtype=torch.float64).clamp(min=1e-9)
     return (volume - solvent.float()) * mask
 
 
