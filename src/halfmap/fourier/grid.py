@@ -8,15 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-SLAB_ELEMENTS = 1 << 21
+SLAB_ELEMENTS = 1 << 20
 """Elements of a volume that are worked on at once where it is not to be held twice."""
 
 
 def slabs(n: int, elements: int) -> Iterator[slice]:
-    """An axis of ``n`` in slices that hold so many elements at each place, a few million at once.
+    """An axis of ``n`` in slices that hold so many elements at each place, about a million at once.
 
     >>> list(slabs(5, 1 << 20))
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    [slice(0, 1, None), slice(1, 2, None), slice(2, 3, None), slice(3, 4, None), slice(4, 5, None)]
     """
     step = max(1, SLAB_ELEMENTS // max(elements, 1))
     for start in range(0, n, step):

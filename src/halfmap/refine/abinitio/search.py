@@ -51,6 +51,8 @@ START_SLICES = 40
 """Slices of a random start, symmetry mates counted: few, so that starts differ."""
 FEWEST_VIEWS = 6
 """Views in the asymmetric unit at least."""
+MOST_SHIFTS = len(disc_of_shifts(1.0, 1.5))
+"""Shifts tried around each particle's present one, at most."""
 UNHEARD = 1e4
 """Noise of shells that are not compared, relative to what it is."""
 PUSH, MOMENTUM = 2.0, 0.5
@@ -249,15 +251,7 @@ class AbInitio:
         """Views of the asymmetric unit, as close as the resolution asks for, turned at random."""
         resolution_A = self.observations.grid.length_A / step.radius_px
         unit_rad = resolution_A / (self.observations.diameter_A / 2)
-        n_operators = len(self._operators(symmetry))
-        order = 1
-        many = 0 if step.sparse else MANY_VIEWS
-        while (
-            healpix_spacing_rad(order) > WIDEST_SPACING * unit_rad
-            or 12 * 4**order < FEWEST_VIEWS * n_operators
-            or (healpix_spacing_rad(order) > GOOD_SPACING * unit_rad and 12 * 4 ** (order + 1) <= many * n_operators)
-        ):
-            order += 1
+        order = order_of_views(unit_rad, len(self._operators(symmetry)), sparse=step.sparse)
         return grid(order, symmetry, seed=seed)
 
     def _search(self, step: Step) -> Search:
@@ -297,6 +291,19 @@ class AbInitio:
         moved_A = shift_px.double().cpu().numpy() * self.observations.grid.pixel_size_A
         seen = assignment.class_index >= 0
         assignment.shift_A[seen] += (poses[seen] @ moved_A)[:, :2]
+
+
+def order_of_views(unit_rad: float, n_operators: int, *, sparse: bool = False) -> int:
+    """HEALPix order of views that are as close as a resolution asks for, which is ``unit_rad`` at the surface."""
+    order = 1
+    many = 0 if sparse else MANY_VIEWS
+    while (
+        healpix_spacing_rad(order) > WIDEST_SPACING * unit_rad
+        or 12 * 4**order < FEWEST_VIEWS * n_operators
+        or (healpix_spacing_rad(order) > GOOD_SPACING * unit_rad and 12 * 4 ** (order + 1) <= many * n_operators)
+    ):
+        order += 1
+    return order
 
 
 def rolled(volume: Float[Tensor, "n n n"], shift_px: Int[Tensor, " 3"]) -> Float[Tensor, "n n n"]:

@@ -26,6 +26,12 @@ from halfmap.refine.images.row_store import row_store
 from halfmap.typing import Array
 
 
+def close_grid(whole: MapGrid, diameter_A: float, slack_A: float) -> MapGrid:
+    """The box that just holds a particle that may be shifted so far."""
+    wanted_px = math.ceil((diameter_A + 2 * (EDGE_A + slack_A)) / whole.pixel_size_A)
+    return MapGrid(min(even_fast_size(wanted_px), whole.box_px), whole.pixel_size_A)
+
+
 class CloseUp:
     """Observations in a smaller box; batches are as those of the observations themselves.
 
@@ -57,8 +63,7 @@ class CloseUp:
         self.group, self.n_groups = observations.group, observations.n_groups
         self.usable, self.faults = observations.usable, observations.faults
         whole = observations.grid
-        wanted_px = math.ceil((self.diameter_A + 2 * (EDGE_A + slack_A)) / whole.pixel_size_A)
-        self.grid = MapGrid(min(even_fast_size(wanted_px), whole.box_px), whole.pixel_size_A)
+        self.grid = close_grid(whole, self.diameter_A, slack_A)
         self.lattice = Lattice.of(self.grid.length_A, self.grid.nyquist_px, self.device)
         shells = np.arange(self.grid.nyquist_px + 1) * whole.length_A / self.grid.length_A
         known = np.arange(observations.background_sigma2.shape[1])

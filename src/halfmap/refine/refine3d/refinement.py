@@ -112,6 +112,8 @@ class Refinement:
         Declared options (the files that they name are not read here).
     session
         Whoever runs this.
+    threads
+        Batches worked on at once; those of the session if not given. The result does not depend on it.
 
     Raises
     ------
@@ -127,8 +129,10 @@ class Refinement:
         mask: Float[Tensor, "z y x"] | None,
         options: RefineOptions,
         session: Session,
+        threads: int | None = None,
     ) -> None:
         self.observations, self.options, self.session = observations, options, session
+        self.threads = session.threads if threads is None else threads
         self.grid = observations.grid
         usable = observations.usable
         self.rows = [np.flatnonzero((half_set == half) & usable) for half in (1, 2)]
@@ -145,8 +149,7 @@ class Refinement:
     @property
     def shift_range_A(self) -> float:
         """Largest shift that is searched."""
-        given = self.options.shift_range_A
-        return given if given is not None else max(0.08 * self.options.diameter_A, 3 * self.grid.pixel_size_A)
+        return shift_range_A(self.options, self.grid.pixel_size_A)
 
     @property
     def initial_resolution_A(self) -> float:
@@ -193,7 +196,7 @@ class Refinement:
                     iterate(
                         half, self.observations, self._plan(half, progress), diameter_A=self.options.diameter_A,
                         symmetry=self.options.symmetry, insert_radius_px=insert_radius, iteration=progress.iteration,
-                        threads=self.session.threads, tick=ticker.advance,
+                        threads=self.threads, tick=ticker.advance,
                     )
                 )  # fmt: skip
         curve = self._fsc(results, insert_radius)
@@ -304,7 +307,7 @@ class Refinement:
             fits = [
                 fitted_scale(
                     volume * sign, self.observations, rows, noise, plan,
-                    diameter_A=options.diameter_A, symmetry=options.symmetry, threads=session.threads,
+                    diameter_A=options.diameter_A, symmetry=options.symmetry, threads=self.threads,
                 )
                 for sign in (1.0, -1.0)
             ]  # fmt: skip
@@ -375,6 +378,12 @@ class Refinement:
             )
         if len(refined.iterations) >= self.options.max_iterations:
             self.session.warn(f"Ended after {self.options.max_iterations} iterations, perhaps before convergence.")
+
+
+def shift_range_A(options: RefineOptions, pixel_size_A: float) -> float:
+    """Largest shift that is searched: what is asked for, or a share of the diameter."""
+    given = options.shift_range_A
+    return given if given is not None else max(0.08 * options.diameter_A, 3 * pixel_size_A)
 
 
 _KEPT = ("radius_px", "iteration", "best_content", "stalled", "closing", "iterations")
