@@ -3,10 +3,12 @@
     python benchmarks/growth.py --particles 1000 3000 10000
 
 Simulates a few hundred particles once and repeats them under other names, up to the number that is asked for: each
-repetition is read, kept and searched as a particle of its own. Resolutions mean nothing on such a table (both halves hold
-the same images) and are not printed; time and memory do not depend on that. Each step is run a small, fixed number of
-iterations in a process of its own. Prints, for each number: CPU and wall seconds, the largest memory of the process,
-what was planned before the start, and the memory that was allowed; and at the end how much each particle added.
+repetition is read, kept and searched as a particle of its own. Resolutions mean nothing on such a table (both halves
+hold the same images) and are not printed. Each step runs in a process of its own, for one iteration unless more are
+asked for: the first one searches at the same resolution whatever the number of particles, and being the last one, too,
+it inserts all shells. Further iterations search as far as the particles allow, which is further the more they are.
+Prints, for each number: CPU and wall seconds, the largest memory of the process, and what was planned before the start;
+and at the end how much each particle added.
 """
 
 from __future__ import annotations
@@ -81,7 +83,7 @@ def main() -> None:
     parser.add_argument("--pixel-size", type=float, default=2.0, help="Å")
     parser.add_argument("--symmetry", default="O")
     parser.add_argument("--start", type=float, default=30.0, help="low-pass of the starting map, Å")
-    parser.add_argument("--iterations", type=int, default=2)
+    parser.add_argument("--iterations", type=int, default=1)
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--memory", type=float, default=0.5, help="GB; so low that transforms go to a file")
     parser.add_argument("--threads", type=int, default=1)
@@ -109,7 +111,9 @@ def main() -> None:
             more = given.particles[-1] - given.particles[0]
             if more > 0:
                 added = {key: (found[-1][key] - found[0][key]) / more for key in ("cpu_s", "peak_memory_GB")}
-                print(f"{step}: {1e3 * added['cpu_s']:.2f} ms of CPU and {1e6 * added['peak_memory_GB']:.2f} kB a particle")
+                print(
+                    f"{step}: {1e3 * added['cpu_s']:.2f} ms of CPU, {1e6 * added['peak_memory_GB']:.2f} kB a particle"
+                )
 
 
 if __name__ == "__main__":

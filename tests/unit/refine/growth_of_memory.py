@@ -54,8 +54,8 @@ class Quiet:
 def main(n, memory_GB):
     rng = np.random.default_rng(0)
     rows = Table.of(
-        image_name=[f"{i + 1}@noise.mrcs" for i in range(n)], uid=np.arange(n), optics_group=np.ones(n, int), defocus_u_A=rng.uniform(8000, 20000, n),
-        defocus_v_A=rng.uniform(8000, 20000, n), defocus_angle_rad=np.zeros(n),
+        image_name=[f"{i + 1}@noise.mrcs" for i in range(n)], uid=np.arange(n), optics_group=np.ones(n, int),
+        defocus_u_A=rng.uniform(8000, 20000, n), defocus_v_A=rng.uniform(8000, 20000, n), defocus_angle_rad=np.zeros(n),
     )  # fmt: skip
     optics = Table.of(
         optics_group=[1], optics_group_name=["one"], voltage_kV=[300.0], cs_mm=[2.7], amplitude_contrast=[0.1],

@@ -74,8 +74,9 @@ def test_what_grows_with_particles_alone_goes_to_a_file_and_then_threads_are_giv
     assert "at most 8 GB expected of 8 GB" in told.messages[0]
     assert any("2 of 4 threads" in message for message in told.messages)
     least.tell(told)
-    assert "3.2 GB of memory will be needed and 1 GB may be used: most of it (2.2 GB) is for the maps" in (
-        told.warnings[0]
+    assert (
+        "3.2 GB of memory will be needed and 1 GB may be used: most of it (2.2 GB) is for the maps"
+        in (told.warnings[0])
     )
 
 
@@ -116,7 +117,9 @@ def in_a_folder(phantom, simulated, tmp_path):
 
 JOBS = {
     "refine": (
-        lambda folder: RefineOptions(reference=folder / "reference.mrc", diameter_A=80.0, symmetry="O", max_iterations=1),
+        lambda folder: RefineOptions(
+            reference=folder / "reference.mrc", diameter_A=80.0, symmetry="O", max_iterations=1
+        ),
         refine_particles,
         ("half1.mrc", "map.mrc", "particles.star"),
     ),
