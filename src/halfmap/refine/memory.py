@@ -235,7 +235,7 @@ def refinement_need(n_images: int, grid: MapGrid, diameter_A: float, symmetry: s
         {
             "reading the images": Stage(reading_bytes(grid.box_px)),
             "the search": Stage(sums + source + engine, batch_bytes(n_pixels) + scores),
-            "the sums of both halves": Stage(2 * sums + source + engine + inserting + slabs_bytes()),
+            "the sums of both halves": Stage(2 * sums + inserting + slabs_bytes()),
             "the maps": Stage(2 * sums + making + MAP_BYTES * grid.box_px**3 + slabs_bytes()),
         },
         transforms_bytes(n_images, grid),

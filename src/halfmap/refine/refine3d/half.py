@@ -160,9 +160,11 @@ def iterate(
     """
     search = PoseSearch(state.reference, observations, state.noise, plan, diameter_A, symmetry)
     poses = find_poses(state, search, threads, tick)
-    sums, noise = insert(state, observations, poses, search.operators, insert_radius_px)
+    operators = search.operators
+    del search  # What it holds is as large as the sums that are made next.
+    sums, noise = insert(state, observations, poses, operators, insert_radius_px)
     best_rot, best_shift = poses.rot_img_from_map[:, 0], poses.shift_A[:, 0]
-    nearest = nearest_equivalent(best_rot, state.rot_img_from_map, search.operators.cpu())
+    nearest = nearest_equivalent(best_rot, state.rot_img_from_map, operators.cpu())
     turned = angular_distance_rad(nearest, state.rot_img_from_map)
     stays = turned < plan.spacing_rad
     narrow = (poses.weight[:, 0] > NARROW) & stays & (iteration >= GLOBAL_ITERATIONS)

@@ -76,8 +76,9 @@ class Accumulator:
             Representatives of each subgroup's cosets in the next one, from ``geometry.lattice_symmetry.chain_of``.
         """
         for sums in (self.numerator, self.denominator):
+            before = torch.empty_like(sums) if chain else sums
             for representatives in chain:
-                before = sums.clone()
+                before.copy_(sums)
                 for rotation in representatives:
                     for slab, part in turned_slabs(before, rotation):
                         sums[slab] += part
