@@ -1,6 +1,7 @@
 """Memory: what the plan says, that the plan is kept, and that a low limit changes nothing but the time."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -160,10 +161,13 @@ def test_a_low_limit_gives_the_same_bits(name, in_a_folder, session):
 
 
 def peak_and_plan(n, memory_GB):
-    """Peak of a process that refines ``n`` particles, and what was planned, in bytes."""
-    done = subprocess.run(
-        [sys.executable, str(GROWTH), str(n), str(memory_GB)], capture_output=True, text=True, check=True
-    )
+    """Peak of a process that refines ``n`` particles, and what was planned, in bytes.
+
+    The process gives back what it frees at once (glibc else keeps up to 32 MiB blocks): the peak is of what it holds.
+    """
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"}
+    command = [sys.executable, str(GROWTH), str(n), str(memory_GB)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     found = json.loads(done.stdout.splitlines()[-1])
     return found["peak_bytes"], found["planned_bytes"]
 
@@ -176,6 +180,6 @@ def test_ten_times_the_particles_take_little_more_memory():
     (one, planned_one), (ten, planned_ten) = peak_and_plan(few, 0.01), peak_and_plan(many, 0.01)
     control, planned_control = peak_and_plan(many, 8.0)
     assert (ten - one) / (many - few) < PARTICLE_BYTES
-    assert control - ten > 0.5 * transforms_bytes(many, MapGrid(64, 5.0))
+    assert control - ten > 0.8 * transforms_bytes(many, MapGrid(64, 5.0))
     for peak, plan in ((one, planned_one), (ten, planned_ten), (control, planned_control)):
         assert 0.3 * plan < peak < plan
