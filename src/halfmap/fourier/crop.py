@@ -38,13 +38,15 @@ def _crop_half_layout(transform: Tensor, n_in: int, n_out: int, spatial: int) ->
     if n_in == n_out:
         return transform
     for dim in range(-spatial, -1):
-        transform = _crop_full_axis(transform, dim, n_out)
-    return _crop_half_axis(transform, n_in, n_out, tuple(range(-spatial, -1)))
+        transform = crop_axis(transform, dim, n_out)
+    return crop_half_axis(transform, n_in, n_out, tuple(range(-spatial, -1)))
 
 
-def _crop_full_axis(transform: Tensor, dim: int, n_out: int) -> Tensor:
+def crop_axis(transform: Tensor, dim: int, n_out: int) -> Tensor:
     """Crop or pad an axis of both signs; its even Nyquist frequency stands for both signs of itself."""
     n_in = transform.shape[dim]
+    if n_in == n_out:
+        return transform
     n_kept = min(n_in, n_out)
     head = transform.narrow(dim, 0, (n_kept + 1) // 2)
     tail = transform.narrow(dim, n_in - n_kept // 2, n_kept // 2)
@@ -59,17 +61,21 @@ def _crop_full_axis(transform: Tensor, dim: int, n_out: int) -> Tensor:
     return torch.cat((head, nyquist / 2.0, transform.new_zeros(shape), nyquist / 2.0, rest), dim=dim)
 
 
-def _crop_half_axis(transform: Tensor, n_in: int, n_out: int, others: tuple[int, ...]) -> Tensor:
-    """Crop or pad the half axis, whose even Nyquist column stands for both signs of itself."""
+def crop_half_axis(transform: Tensor, n_in: int, n_out: int, others: tuple[int, ...] = ()) -> Tensor:
+    """Crop or pad the half axis, whose even Nyquist column stands for both signs of itself.
+
+    ``others`` are the axes that were transformed as well: frequencies of opposite signs are mates across them.
+    """
+    if n_in == n_out:
+        return transform
     kept = min(n_in, n_out) // 2
     result = torch.nn.functional.pad(transform[..., : kept + 1], (0, n_out // 2 - kept))
     if n_out > n_in and n_in % 2 == 0:
         result[..., kept] /= 2.0
     elif n_out < n_in and n_out % 2 == 0:
         column = result[..., -1:]
-        result = torch.cat(
-            (result[..., :-1], column + torch.roll(column.flip(others), (1,) * len(others), others).conj()), dim=-1
-        )
+        mates = torch.roll(column.flip(others), (1,) * len(others), others) if others else column
+        result = torch.cat((result[..., :-1], column + mates.conj()), dim=-1)
     return result
 
 
@@ -98,6 +104,21 @@ def _resized_box(images: Tensor, n_out: int, dimensions: int) -> Tensor:
             widths = [0, 0] * (-axis - 1) + [max(before, 0), max(n_out - n_in - before, 0)]
             images = torch.nn.functional.pad(images, widths)
     return images
+
+
+def padded_axis(values: Tensor, dim: int, n_out: int) -> Tensor:
+    """Zeros put in behind the values of an axis, its origin ``n // 2`` moved to index 0: fit for a transform."""
+    n_in = values.shape[dim]
+    shape = list(values.shape)
+    shape[dim] = n_out - n_in
+    below, above = values.narrow(dim, 0, n_in // 2), values.narrow(dim, n_in // 2, n_in - n_in // 2)
+    return torch.cat((above, values.new_zeros(shape), below), dim=dim)
+
+
+def central_part(values: Tensor, dim: int, n_out: int) -> Tensor:
+    """``n_out`` values about the origin at index 0, which moves to ``n_out // 2``: undoes :func:`padded_axis`."""
+    below = values.narrow(dim, values.shape[dim] - n_out // 2, n_out // 2)
+    return torch.cat((below, values.narrow(dim, 0, n_out - n_out // 2)), dim=dim)
 
 
 def pad_2d(images: Float[Tensor, "*batch y_in x_in"], n_out: int) -> Float[Tensor, "*batch y_out x_out"]:

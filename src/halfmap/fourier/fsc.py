@@ -7,7 +7,8 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from halfmap.errors import HalfmapError
-from halfmap.fourier.shells import shell_index_2d, shell_index_3d, shell_sums
+from halfmap.fourier.grid import slabs
+from halfmap.fourier.shells import n_shells, shell_index_2d, shell_index_3d, shell_sums
 
 
 def fsc(a: Float[Tensor, "z y x"], b: Float[Tensor, "_ _ _"]) -> Float[Tensor, " shells"]:
@@ -31,14 +32,23 @@ def correlation_of_transforms(
     if a_ft.shape != b_ft.shape:
         raise HalfmapError(f"only maps of one size can be compared, found {tuple(a_ft.shape)}, {tuple(b_ft.shape)}")
     n = a_ft.shape[-2]
-    shell = shell_index_3d(n, a_ft.device) if a_ft.ndim == 3 else shell_index_2d(n, a_ft.device)
-    a, b = torch.view_as_real(a_ft), torch.view_as_real(b_ft)
-    sums = torch.stack(shell_sums([(a * b).sum(-1), (a * a).sum(-1), (b * b).sum(-1)], shell))
+    if a_ft.ndim == 2:
+        sums = _products(a_ft, b_ft, shell_index_2d(n, a_ft.device))
+    else:
+        sums = torch.zeros(3, n_shells(n), dtype=torch.float64, device=a_ft.device)
+        for planes in slabs(n, a_ft[0].numel()):
+            sums += _products(a_ft[planes], b_ft[planes], shell_index_3d(n, a_ft.device, planes))
     if reach:
         sums = torch.nn.functional.conv1d(sums[:, None], sums.new_ones(1, 1, 2 * reach + 1), padding=reach)[:, 0]
     cross, power_a, power_b = sums
     product = power_a * power_b
     return torch.where(product > 0, cross / product.clamp(min=torch.finfo(torch.float64).tiny).sqrt(), 0.0)
+
+
+def _products(a_ft: Tensor, b_ft: Tensor, shell: Tensor) -> Float[Tensor, "3 shells"]:
+    """Sums over shells of the products of two transforms, and of their powers."""
+    a, b = torch.view_as_real(a_ft), torch.view_as_real(b_ft)
+    return torch.stack(shell_sums([(a * b).sum(-1), (a * a).sum(-1), (b * b).sum(-1)], shell))
 
 
 def shell_of_threshold(correlation: Float[Tensor, " shells"], threshold: float) -> float:

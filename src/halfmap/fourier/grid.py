@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+SLAB_ELEMENTS = 1 << 20
+"""Elements of a volume that are worked on at once where it is not to be held twice."""
+
+
+def slabs(n: int, elements: int) -> Iterator[slice]:
+    """An axis of ``n`` in slices that hold so many elements at each place, about a million at once.
+
+    >>> list(slabs(5, 1 << 20))
+    [slice(0, 1, None), slice(1, 2, None), slice(2, 3, None), slice(3, 4, None), slice(4, 5, None)]
+    """
+    step = max(1, SLAB_ELEMENTS // max(elements, 1))
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
 
 
 def frequencies_2d(
@@ -32,13 +48,16 @@ def frequencies_3d(
     return grid_x.contiguous(), grid_y.contiguous(), grid_z.contiguous()
 
 
-def radius_px(shape: tuple[int, ...], device: torch.device | str = "cpu") -> Float[Tensor, "*half_layout"]:
+def radius_px(
+    shape: tuple[int, ...], device: torch.device | str = "cpu", first: slice = slice(None)
+) -> Float[Tensor, "*half_layout"]:
     """Radius of each element of the transform of square or cubic images, in Fourier pixels (float32).
 
     ``shape`` is the real-space shape, ``(n, n)`` or ``(n, n, n)``; for other shapes the unit is the
-    Fourier pixel of the last axis.
+    Fourier pixel of the last axis. ``first`` takes a part of the first axis.
     """
     axes = [torch.fft.fftfreq(n, dtype=torch.float64, device=device) for n in shape[:-1]]
+    axes[0] = axes[0][first]
     axes.append(torch.fft.rfftfreq(shape[-1], dtype=torch.float64, device=device))
     squared = torch.zeros((), dtype=torch.float64, device=device)
     for axis in axes:

@@ -20,9 +20,11 @@ def shell_index_2d(n: int, device: torch.device | str = "cpu") -> Int[Tensor, "y
     return torch.floor(radius_px((n, n), device) + 0.5).long()
 
 
-def shell_index_3d(n: int, device: torch.device | str = "cpu") -> Int[Tensor, "z y x_half"]:
+def shell_index_3d(
+    n: int, device: torch.device | str = "cpu", planes: slice = slice(None)
+) -> Int[Tensor, "z y x_half"]:
     """Shell of each element of the half layout of cubic volumes of edge ``n``; corners go beyond ``n // 2``."""
-    return torch.floor(radius_px((n, n, n), device) + 0.5).long()
+    return torch.floor(radius_px((n, n, n), device, planes) + 0.5).long()
 
 
 def shell_sums(values: list[Tensor], shell: Tensor) -> list[Float[Tensor, " shells"]]:

@@ -16,15 +16,16 @@ The half layout of a sliced volume has an even edge that depends only on the lar
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
 from halfmap.errors import HalfmapError
-from halfmap.fourier.crop import crop_rfftn, pad_3d
+from halfmap.fourier.crop import central_part, crop_axis, crop_half_axis, padded_axis
+from halfmap.fourier.grid import slabs
 from halfmap.fourier.pixels import PixelList
-from halfmap.fourier.transform import centred_irfftn, centred_rfftn
 
 _CHUNK_ELEMENTS = 1 << 22
 """Pixels handled at once by the torch path, which bounds its memory."""
@@ -57,32 +58,68 @@ def gridding_envelope(n: int, padding: float, device: torch.device | str = "cpu"
     return torch.sinc(x / padded_edge(n, padding)).square()
 
 
-def _divided_by_envelope(volume: Tensor, padding: float) -> Tensor:
-    envelope = gridding_envelope(volume.shape[-1], padding, volume.device).to(volume.dtype)
-    return volume / (envelope[:, None, None] * envelope[:, None] * envelope)
-
-
 def prepare_volume(
     volume: Float[Tensor, "z y x"], max_radius_px: float, padding: float = 2.0
 ) -> Complex[Tensor, "edge edge half"]:
     """Transform from which slices up to ``max_radius_px`` can be extracted.
 
-    The volume is corrected for the interpolation, padded, transformed about its origin ``n // 2`` and cropped.
+    The volume is corrected for the interpolation, padded, transformed about its origin ``n // 2`` and cropped,
+    axis by axis, so that nothing is ever padded along all three axes at once.
     A slice of the result is the ``rfft2`` (centred) of the projection, the plain sum along the beam.
     """
     n = volume.shape[-1]
     if volume.shape != (n, n, n):
         raise HalfmapError(f"slices are taken of cubic volumes, this one has shape {tuple(volume.shape)}")
-    edge = padded_edge(n, padding)
-    transform = centred_rfftn(pad_3d(_divided_by_envelope(volume, padding), edge))
-    return crop_rfftn(transform, edge, volume_edge(max_radius_px, padding)).contiguous()
+    edge, kept = padded_edge(n, padding), volume_edge(max_radius_px, padding)
+    envelope = gridding_envelope(n, padding, volume.device).to(volume.dtype)
+    planes = volume.new_empty(n, kept, kept // 2 + 1, dtype=volume.dtype.to_complex())
+    for slab in slabs(n, edge * edge):
+        part = volume[slab] / (envelope[slab, None, None] * envelope[:, None] * envelope)
+        part = crop_half_axis(torch.fft.rfft(padded_axis(part, -1, edge)), edge, kept)
+        planes[slab] = crop_axis(torch.fft.fft(padded_axis(part, -2, edge), dim=-2), -2, kept)
+    result = volume.new_empty(kept, kept, kept // 2 + 1, dtype=planes.dtype)
+    for slab in slabs(kept, edge * (kept // 2 + 1)):
+        result[:, slab] = crop_axis(torch.fft.fft(padded_axis(planes[:, slab], -3, edge), dim=-3), -3, kept)
+    return result
 
 
 def finish_volume(volume_ft: Complex[Tensor, "edge edge half"], n: int, padding: float = 2.0) -> Float[Tensor, "n n n"]:
     """Volume of edge ``n`` whose transform (in the layout of :func:`prepare_volume`) is given; undoes it."""
-    edge = padded_edge(n, padding)
-    transform = crop_rfftn(volume_ft, volume_ft.shape[0], edge)
-    return _divided_by_envelope(pad_3d(centred_irfftn(transform, edge), n), padding)
+    return finish_rows(lambda rows: volume_ft[:, rows], volume_ft.shape[0], volume_ft, n, padding)
+
+
+def finish_rows(
+    rows_of: Callable[[slice], Complex[Tensor, "edge rows kx"]], kept: int, like: Tensor, n: int, padding: float = 2.0
+) -> Float[Tensor, "n n n"]:
+    """:func:`finish_volume` of a transform that is made a few rows (of ky) at a time and never held as a whole.
+
+    Axis by axis: beside the result, what is held is ``n`` planes of the transform.
+
+    Parameters
+    ----------
+    rows_of
+        The transform at some rows; columns (of kx) from the first, those that are left out are zero.
+    kept
+        Edge of the transform's layout.
+    like
+        A tensor of the device and precision.
+    n, padding
+        As in :func:`finish_volume`.
+    """
+    edge, half = padded_edge(n, padding), kept // 2 + 1
+    planes = like.new_zeros(n, kept, half, dtype=like.dtype.to_complex())
+    for rows in slabs(kept, edge * half):
+        part = rows_of(rows)
+        if part.shape[-1]:
+            along_z = torch.fft.ifft(crop_axis(part, -3, edge), dim=-3)
+            planes[:, rows, : part.shape[-1]] = central_part(along_z, -3, n)
+    envelope = gridding_envelope(n, padding, like.device).to(like.dtype.to_real())
+    result = like.new_empty(n, n, n, dtype=like.dtype.to_real())
+    for slab in slabs(n, edge * edge):
+        part = central_part(torch.fft.ifft(crop_axis(planes[slab], -2, edge), dim=-2), -2, n)
+        part = central_part(torch.fft.irfft(crop_half_axis(part, kept, edge), n=edge), -1, n)
+        result[slab] = part / (envelope[slab, None, None] * envelope[:, None] * envelope)
+    return result
 
 
 def check_reach(volume_ft: Tensor, pixels: PixelList, padding: float) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float, Inexact
 from torch import Tensor
 
 TOLERANCE = 1e-6
-CHUNK_ELEMENTS = 1 << 22
+CHUNK_ELEMENTS = 1 << 20
 """Voxels turned at once, which bounds the memory."""
 
 
@@ -60,13 +62,22 @@ def turned_half_layout(
 
     Real arrays are even, complex ones Hermitian: the half that is not stored follows from the other.
     """
+    found = torch.empty_like(values)
+    for slab, part in turned_slabs(values, rotation):
+        found[slab] = part
+    return found
+
+
+def turned_slabs(
+    values: Inexact[Tensor, "edge edge half"], rotation: Float[Tensor, "3 3"]
+) -> Iterator[tuple[slice, Inexact[Tensor, "planes edge half"]]]:
+    """:func:`turned_half_layout` a few planes at a time, so that it need not be held as a whole."""
     edge = values.shape[0]
     axis = torch.fft.fftfreq(edge, 1 / edge, device=values.device).round().long()
     half = torch.arange(edge // 2 + 1, device=values.device)
-    found = torch.empty_like(values)
     planes = max(1, CHUNK_ELEMENTS // (edge * len(half)))
     for begin in range(0, edge, planes):
-        slab = slice(begin, begin + planes)
+        slab = slice(begin, min(begin + planes, edge))
         along = (half[None, None, :], axis[None, :, None], axis[slab, None, None])
         x, y, z = (
             sum(value * along[source] for source, value in enumerate(row) if value)
@@ -75,8 +86,7 @@ def turned_half_layout(
         mate = x < 0
         sign = torch.where(mate, -1, 1)
         part = values[(z * sign) % edge, (y * sign) % edge, (x * sign).clamp(max=edge // 2)]
-        found[slab] = torch.where(mate, part.conj(), part) if values.is_complex() else part
-    return found
+        yield slab, torch.where(mate, part.conj(), part) if values.is_complex() else part
 
 
 def _product(g: tuple[int, ...], h: tuple[int, ...]) -> tuple[int, ...]:

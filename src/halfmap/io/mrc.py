@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -62,8 +63,12 @@ class MrcStack:
         self.pixel_size_A = header.pixel_size_A
         self._stream: BinaryIO | None = open_binary(self.path) if is_compressed(self.path) else None
         self._map: Array | None = None
+        self._mapped: mmap.mmap | None = None
         if self._stream is None:
-            self._map = np.memmap(self.path, np.uint8, "r", header.data_offset, shape=(self.n, header.section_bytes))
+            with self.path.open("rb") as file:
+                self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            data = np.frombuffer(self._mapped, np.uint8, self.n * header.section_bytes, header.data_offset)
+            self._map = data.reshape(self.n, header.section_bytes)
 
     def __len__(self) -> int:
         return self.n
@@ -89,7 +94,13 @@ class MrcStack:
             if section.dtype.kind == "c":
                 raise _not_real(self.header)
             images[position] = section
+        self._let_go()
         return images
+
+    def _let_go(self) -> None:
+        """Let the system take back what was read of a mapped file: it would count as memory of this process."""
+        if self._mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._mapped.madvise(mmap.MADV_DONTNEED)
 
     def _section(self, index: int) -> Array:
         if self._map is not None:

@@ -8,10 +8,11 @@ import torch
 
 from halfmap.errors import HalfmapError
 from halfmap.fourier import slices, slices_fast, slicing
+from halfmap.fourier.crop import crop_rfftn, pad_3d
 from halfmap.fourier.grid import friedel_weight
 from halfmap.fourier.pixels import pixel_list
 from halfmap.fourier.slices import empty_volume_ft, finish_volume, prepare_volume
-from halfmap.fourier.transform import centred_irfft2, centred_rfft2
+from halfmap.fourier.transform import centred_irfft2, centred_irfftn, centred_rfft2, centred_rfftn
 from halfmap.geometry.rotations import in_plane, matrix_from_euler, random_rotations
 from halfmap.geometry.symmetry import point_group
 
@@ -58,6 +59,23 @@ def test_slices_are_the_projections_of_gaussians(n, name):
     assert (found - expected).norm() / expected.norm() < 0.015
     finer = IMPLEMENTATIONS[name].extract_pixels(prepare_volume(gaussians(n), n / 2 - 1, 4.0), rot, pixels, 4.0)
     assert (finer - expected).norm() < 0.35 * (found - expected).norm()
+
+
+@pytest.mark.parametrize("n", [15, 16])
+@pytest.mark.parametrize("padding", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("reach", [0.3, 0.5, 0.8])
+def test_transforms_by_axes_equal_the_whole_padded_one(n, padding, reach):
+    volume = torch.randn(n, n, n, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
+    edge, kept = slices.padded_edge(n, padding), slices.volume_edge(reach * n, padding)
+    envelope = slices.gridding_envelope(n, padding)
+    envelope = envelope[:, None, None] * envelope[:, None] * envelope
+    dense = crop_rfftn(centred_rfftn(pad_3d(volume / envelope, edge)), edge, kept)
+    found = prepare_volume(volume, reach * n, padding)
+    torch.testing.assert_close(found, dense, rtol=0, atol=1e-10)
+    back = pad_3d(centred_irfftn(crop_rfftn(dense, kept, edge), edge), n) / envelope
+    torch.testing.assert_close(finish_volume(found, n, padding), back, rtol=0, atol=1e-10)
+    if kept >= edge:
+        torch.testing.assert_close(back, volume / envelope.square(), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)

@@ -1,6 +1,7 @@
 import bz2
 import gzip
 import io
+import os
 from pathlib import Path
 
 import mrcfile
@@ -259,3 +260,20 @@ def test_real_micrographs_are_read_with_their_pixel_size(shared_data: Path) -> N
         assert pixel_size_A == 1.5
         with mrcfile.open(path) as mrc:
             np.testing.assert_array_equal(image, mrc.data)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="NOT TESTED: resident memory is read from /proc")
+def test_what_was_read_of_a_stack_does_not_stay_in_memory(tmp_path):
+    def resident_bytes():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    n_bytes = 400 * 256**2
+    write_stack(tmp_path / "a.mrcs", np.zeros((100, 256, 256), np.float32), 1.0)
+    stack = open_stack(tmp_path / "a.mrcs")
+    before = resident_bytes()
+    for start in range(0, 100, 10):
+        assert not stack.read(np.arange(start, start + 10)).any()
+    assert resident_bytes() - before < 0.3 * n_bytes
+    # The control: sections taken one by one stay mapped.
+    assert not any(stack[i].any() for i in range(100))
+    assert resident_bytes() - before > 0.7 * n_bytes

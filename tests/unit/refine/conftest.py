@@ -19,12 +19,13 @@ from halfmap.simulate.projection import Optics, Projector, contrast_images
 OPTICS = Optics(300.0, 2.7, 0.1)
 
 
-def gaussian_phantom(box_px, pixel_size_A, diameter_A, symmetry="C1", n=40, sigma_A=2.5, seed=0):
-    """Gaussian blobs at random places within a sphere, and all their symmetry mates."""
+def gaussian_phantom(box_px, pixel_size_A, diameter_A, symmetry="C1", n=40, sigma_A=2.5, seed=0, turn=None):
+    """Gaussian blobs at random places within a sphere, and all their symmetry mates; turned as a whole if asked."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(n, 3))
     centres *= 0.42 * diameter_A * rng.uniform(size=(n, 1)) ** (1 / 3) / np.linalg.norm(centres, axis=1, keepdims=True)
     centres = np.concatenate([centres @ operator.T for operator in point_group(symmetry).numpy()])
+    centres = centres if turn is None else centres @ np.asarray(turn).T
     axis = (np.arange(box_px) - box_px // 2) * pixel_size_A
     profile = np.exp(-((axis[None, None] - centres.T[:, :, None]) ** 2) / (2 * sigma_A**2))
     x, y, z = profile

@@ -1,16 +1,20 @@
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
 
+from halfmap.fourier.crop import crop_rfftn, pad_3d, resample_3d
 from halfmap.fourier.fsc import fsc, resolution_A
 from halfmap.fourier.shells import shell_index_3d
+from halfmap.fourier.transform import centred_irfftn
 from halfmap.fourier.windows import soft_ball
 from halfmap.geometry.lattice_symmetry import chain_of, split
 from halfmap.geometry.symmetry import point_group
 from halfmap.refine.images.lattice import MapGrid
 from halfmap.refine.refine3d.half import first_noise
 from halfmap.refine.rings.transform import shift_phases
-from halfmap.refine.volume.reconstruct import Accumulator
+from halfmap.refine.volume.reconstruct import FLOOR, PADDING, Accumulator
 from halfmap.refine.volume.regularise import corrected_fsc, masked_fsc, reach, ssnr_of_half, trusted
 
 
@@ -64,22 +68,55 @@ def test_turned_voxels_equal_inserted_copies(tiny, symmetry):
     parts = [inserted(data, grid, 60.0, rows, rot=rot) for rot in poses]
     few = parts[0]
     for part in parts[1:]:
-        few = few.plus(part)
-    turned = few.symmetrised(chain_of(aligned))
+        few.add(part)
+    few.symmetrise(chain_of(aligned))
     for name in ("numerator", "denominator"):
-        one, other = getattr(turned, name), getattr(copies, name)
+        one, other = getattr(few, name), getattr(copies, name)
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * float(other.abs().max()))
 
 
 def test_halves_joined_at_low_resolution_only(tiny):
     _, data, grid = tiny
     first, second = (inserted(data, grid, 60.0, np.arange(start, 24, 2)) for start in (0, 1))
-    one, two = first.joined_below(second, 4.0)
-    inside = first.shells() <= 4
+    one, two = deepcopy((first, second))
+    one.join_below(two, 4.0)
+    inside = shells_of(first) <= 4
+    mean = (first.numerator + second.numerator) / 2
+    assert torch.equal(one.numerator[inside], mean[inside])
     assert torch.equal(one.numerator[inside], two.numerator[inside])
     assert torch.equal(one.denominator[inside], two.denominator[inside])
     assert torch.equal(one.numerator[~inside], first.numerator[~inside])
     assert torch.equal(two.numerator[~inside], second.numerator[~inside])
+
+
+def shells_of(sums):
+    """Nearest whole radius of each voxel, in shells of the map."""
+    return np.floor(_radius(len(sums.numerator)) / PADDING + 0.5)
+
+
+def test_filtering_in_slabs_equals_the_dense_formula(phantom, simulated):
+    """The map in double precision, written as one product over the whole padded transform."""
+    data, grid = simulated([phantom(30, 3.0, 60.0, n=12)], [24], snr=0.5, diameter_A=60.0), MapGrid(30, 3.0)
+    sums = inserted(data, grid, 60.0, np.arange(24))
+    ssnr = torch.linspace(8.0, 0.2, 13).double()
+    shell = shells_of(sums).astype(int)
+    denominator = sums.denominator.double().numpy()
+    pairs = np.broadcast_to(np.where(np.arange(denominator.shape[2]) > 0, 2.0, 1.0), denominator.shape)
+    weight_of = np.bincount(shell.ravel(), (denominator * pairs).ravel()) / np.bincount(shell.ravel(), pairs.ravel())
+    inside = shell < 13
+    tau2 = np.where(inside, ssnr.numpy()[np.minimum(shell, 12)] / np.maximum(weight_of[shell], 1e-30), 1.0)
+    weight = np.maximum(denominator, FLOOR * weight_of[shell]) + 1 / tau2
+    dense = torch.as_tensor(np.where(inside, sums.numerator.numpy() / weight, 0))
+    edge, n = 2 * grid.box_px, grid.box_px
+    real = pad_3d(centred_irfftn(crop_rfftn(dense, len(dense), edge), edge), n)
+    envelope = torch.sinc((torch.arange(n).double() - n // 2) / edge).square()
+    expected = real / (envelope[:, None, None] * envelope[:, None] * envelope)
+    found = sums.volume(ssnr)
+    torch.testing.assert_close(sums.mean_weight().numpy(), weight_of[: grid.nyquist_px + 1], rtol=1e-6, atol=0)
+    assert float((found - expected).abs().max() / expected.abs().max()) < 2e-6
+    # A box of fewer voxels has the same transform.
+    coarse = sums.volume(ssnr, 24) * (24 / n) ** 3
+    assert float(fsc(coarse, resample_3d(found, 24))[1:10].min()) > 0.995
 
 
 def test_wiener_filter_scales_shells_by_their_ssnr(tiny):

@@ -56,7 +56,8 @@ def with_true_poses(data, grid, diameter_A, mask, symmetry="C1"):
         sums.append(part)
     curve = corrected_fsc(sums[0].volume(), sums[1].volume(), mask)
     independent_frac = float(mask.mean()) / len(point_group(symmetry))
-    return sums[0].plus(sums[1]).volume(ssnr_of_whole(trusted(curve, independent_frac)))
+    sums[0].add(sums[1])
+    return sums[0].volume(ssnr_of_whole(trusted(curve, independent_frac)))
 
 
 def truth_resolution(volume, truth, mask, grid):

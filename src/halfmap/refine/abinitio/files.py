@@ -16,14 +16,15 @@ from halfmap.geometry.rotations import euler_from_matrix
 from halfmap.io.mrc import write_volume
 from halfmap.io.relion import write_image_set
 from halfmap.io.star import StarBlock, write_star
-from halfmap.refine.abinitio.fine import FineSearch
+from halfmap.refine.abinitio.fine import TOGETHER, FineSearch
 from halfmap.refine.abinitio.hypothesis import Hypothesis
 from halfmap.refine.abinitio.options import AbInitioOptions
 from halfmap.refine.abinitio.rounds import Tournament
 from halfmap.refine.abinitio.schedule import FINE_ROUNDS, Step, fine_steps, schedule
-from halfmap.refine.abinitio.search import AbInitio
+from halfmap.refine.abinitio.search import MOST_SHIFTS, AbInitio, order_of_views
 from halfmap.refine.images.close_up import CloseUp
-from halfmap.refine.images.sources import half_sets, native_box_px, working_observations
+from halfmap.refine.images.sources import WorkingSource, close_ups, half_sets, native_box_px, working_source
+from halfmap.refine.memory import MemoryPlan, planned, rings_need
 from halfmap.refine.session import Session
 from halfmap.refine.work import single_threaded_torch
 from halfmap.typing import Array, PathLike
@@ -71,12 +72,14 @@ def reconstruct_particles(
         session.log(f"{len(used)} of {len(images)} particles are taken to find the map; the others get no pose")
     some = images.select(used)
     finest_A = options.resolution_A or FINE_RESOLUTION_A
-    observations, native = working_observations(
-        some, star, options.diameter_A, finest_A, 2 * options.offset_range_A, folder, device, session
-    )
+    source = working_source(some, star, options.diameter_A, finest_A, session)
+    plan = _planned(source, finest_A, options, len(images), session)
+    plan.tell(session)
+    slack_A = 2 * options.offset_range_A
+    observations, native = close_ups(source, slack_A, plan.transforms_GB, folder, device, session), source.native
     half_set = np.asarray(half_sets(some, session))
     with single_threaded_torch():
-        search = _searched(observations, half_set, options, session)
+        search = _searched(observations, half_set, options, session, plan.threads)
         told_apart_A = search.told_apart_A()
     run, best, scores, gain = search.run, search.best, search.scores, search.shape_gain
     grid = observations.grid
@@ -100,7 +103,20 @@ def reconstruct_particles(
         "shape_gain": round(gain, 2),
         "told_apart_A": None if told_apart_A is None else round(told_apart_A, 1),
         "hand": "undetermined",
+        "planned_memory_GB": round(plan.peak_GB, 3),
     }
+
+
+def _planned(
+    source: WorkingSource, resolution_A: float, options: AbInitioOptions, n_rows: int, session: Session
+) -> MemoryPlan:
+    """Memory of the search at its finest resolution, without symmetry: every other start begins so."""
+    order = order_of_views(2 * resolution_A / source.diameter_A, 1)
+    need = rings_need(
+        source, resolution_A, 2 * options.offset_range_A, 12 * 4**order, MOST_SHIFTS,
+        angles=1, searches=min(TOGETHER, session.threads), n_rows=n_rows,
+    )  # fmt: skip
+    return planned(need, session.memory_GB, session.threads)
 
 
 def _agreeing(scores: Array, session: Session) -> int:
@@ -137,9 +153,11 @@ class _Searched:
         return None
 
 
-def _searched(observations: CloseUp, half_set: Array, options: AbInitioOptions, session: Session) -> _Searched:
+def _searched(
+    observations: CloseUp, half_set: Array, options: AbInitioOptions, session: Session, threads: int
+) -> _Searched:
     """To the resolution asked for; if none is, to a first one, and on to a finer one where the views need it."""
-    run = AbInitio(observations, half_set, options, session.seed, threads=session.threads)
+    run = AbInitio(observations, half_set, options, session.seed, threads=threads)
     count, grid = len(run.rows), observations.grid
     first_A = options.resolution_A or FIRST_RESOLUTION_A
     rounds = schedule(options, first_A, count, grid.length_A, grid.nyquist_px)

@@ -106,7 +106,7 @@ class FineSearch:
         self.run, self.climbing, self.last, self.enough = run, climbing, last, enough
         self.name, self.rounds, self.session = name, rounds, session
         self.stages = (STARTS, *SIEVE, FINALISTS)
-        self.apart = run.with_threads(math.ceil(session.threads / TOGETHER))
+        self.apart = run.with_threads(math.ceil(run.threads / TOGETHER))
         self.state = self._restored()
 
     def outcome(self) -> Hypothesis:
@@ -132,7 +132,7 @@ class FineSearch:
         state, stage = self.state, self.stages[self.state.stage]
         numbers = range(state.position, min(state.position + TOGETHER, stage.maps))
         work = partial(self._climbed, stage=stage)
-        new = list(in_order(work, numbers, self.session.threads))
+        new = list(in_order(work, numbers, self.run.threads))
         state.position += len(new)
         maps, likelihoods = [hypothesis for hypothesis, _ in new], [likelihood for _, likelihood in new]
         if stage is STARTS:

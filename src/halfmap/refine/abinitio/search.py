@@ -34,7 +34,7 @@ from halfmap.refine.abinitio.hypothesis import Hypothesis
 from halfmap.refine.abinitio.options import AbInitioOptions
 from halfmap.refine.abinitio.schedule import Step
 from halfmap.refine.abinitio.symmetry_axes import find_axes, symmetrised_map
-from halfmap.refine.images.observations import BATCH, ParticleSource
+from halfmap.refine.images.observations import ParticleSource, batches
 from halfmap.refine.rings.average import RingSums, averages
 from halfmap.refine.rings.expectation import Assignment, Classifier, DrawnPoses, Search, disc_of_shifts, information
 from halfmap.refine.rings.sampling import insert_rings, rings_of_volume
@@ -51,6 +51,8 @@ START_SLICES = 40
 """Slices of a random start, symmetry mates counted: few, so that starts differ."""
 FEWEST_VIEWS = 6
 """Views in the asymmetric unit at least."""
+MOST_SHIFTS = len(disc_of_shifts(1.0, 1.5))
+"""Shifts tried around each particle's present one, at most."""
 UNHEARD = 1e4
 """Noise of shells that are not compared, relative to what it is."""
 PUSH, MOMENTUM = 2.0, 0.5
@@ -112,12 +114,12 @@ class AbInitio:
         torch_generator = torch.Generator().manual_seed(int(generator.integers(1 << 62)))
         poses = random_rotations(len(rows), torch_generator).to(self.observations.device)
         sums = Accumulator.empty(self.observations.grid, step.radius_px, self.observations.device)
-        for begin in range(0, len(rows), BATCH):
-            batch = self.observations.batch(rows[begin : begin + BATCH], step.radius_px)
+        for some in batches(np.arange(len(rows)), len(lattice)):
+            batch = self.observations.batch(rows[some], step.radius_px)
             noise = torch.as_tensor(sigma2, dtype=torch.float32, device=batch.ft.device)
             noise = noise[batch.group][:, lattice.shell.long()]
             sums.insert(
-                lattice, batch.ft * batch.ctf / noise, batch.ctf.square() / noise, poses[begin : begin + BATCH],
+                lattice, batch.ft * batch.ctf / noise, batch.ctf.square() / noise, poses[some],
                 operators,
             )  # fmt: skip
         volume = sums.volume(torch.ones(step.radius_px + 1)) * self.mask
@@ -148,7 +150,8 @@ class AbInitio:
         equivalent = symmetrise_poses(directions, operators)
         first, second = (self._inserted(classifier.grid, sums, equivalent, step) for sums in found.halves)
         correlation, ssnr = self._signal([first, second], step.radius_px)
-        volume = first.plus(second).volume(ssnr) * self.mask
+        first.add(second)
+        volume = first.volume(ssnr) * self.mask
         velocity = None
         if step.pushed:
             volume, velocity = pushed(hypothesis.volume, volume, hypothesis.velocity)
@@ -248,15 +251,7 @@ class AbInitio:
         """Views of the asymmetric unit, as close as the resolution asks for, turned at random."""
         resolution_A = self.observations.grid.length_A / step.radius_px
         unit_rad = resolution_A / (self.observations.diameter_A / 2)
-        n_operators = len(self._operators(symmetry))
-        order = 1
-        many = 0 if step.sparse else MANY_VIEWS
-        while (
-            healpix_spacing_rad(order) > WIDEST_SPACING * unit_rad
-            or 12 * 4**order < FEWEST_VIEWS * n_operators
-            or (healpix_spacing_rad(order) > GOOD_SPACING * unit_rad and 12 * 4 ** (order + 1) <= many * n_operators)
-        ):
-            order += 1
+        order = order_of_views(unit_rad, len(self._operators(symmetry)), sparse=step.sparse)
         return grid(order, symmetry, seed=seed)
 
     def _search(self, step: Step) -> Search:
@@ -296,6 +291,19 @@ class AbInitio:
         moved_A = shift_px.double().cpu().numpy() * self.observations.grid.pixel_size_A
         seen = assignment.class_index >= 0
         assignment.shift_A[seen] += (poses[seen] @ moved_A)[:, :2]
+
+
+def order_of_views(unit_rad: float, n_operators: int, *, sparse: bool = False) -> int:
+    """HEALPix order of views that are as close as a resolution asks for, which is ``unit_rad`` at the surface."""
+    order = 1
+    many = 0 if sparse else MANY_VIEWS
+    while (
+        healpix_spacing_rad(order) > WIDEST_SPACING * unit_rad
+        or 12 * 4**order < FEWEST_VIEWS * n_operators
+        or (healpix_spacing_rad(order) > GOOD_SPACING * unit_rad and 12 * 4 ** (order + 1) <= many * n_operators)
+    ):
+        order += 1
+    return order
 
 
 def rolled(volume: Float[Tensor, "n n n"], shift_px: Int[Tensor, " 3"]) -> Float[Tensor, "n n n"]:

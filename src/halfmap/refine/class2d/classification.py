@@ -18,10 +18,9 @@ from halfmap.errors import HalfmapError
 from halfmap.fourier.windows import soft_ball
 from halfmap.refine.class2d.options import Class2DOptions
 from halfmap.refine.class2d.schedule import Pass, schedule
-from halfmap.refine.images.observations import ParticleSource
+from halfmap.refine.images.observations import ParticleSource, batches
 from halfmap.refine.rings.average import RingSums, empty_sums, fits, on_larger_grid, sum_aligned
 from halfmap.refine.rings.expectation import (
-    BATCH,
     Assignment,
     Classifier,
     Expectation,
@@ -38,6 +37,8 @@ from halfmap.typing import Array, FloatArray
 MASK_EDGE_PX = 3.0
 SMALL_CLASS_FRAC = 0.15
 """A class with less than this share of an average class is given up and started anew."""
+MOST_SHIFTS = len(disc_of_shifts(1.0, 2.0))
+"""Shifts tried around each particle's present one, at most."""
 CARRIED_FRAC = 0.6
 """Weight that the sums of earlier mini-batches keep when the next one is added."""
 
@@ -127,8 +128,7 @@ class Classification:
         psi = torch.as_tensor(generator.uniform(0, 2 * np.pi, len(rows)))
         sums = empty_sums(transform.grid, k, self.observations.device)
         lattice = self.observations.lattice.within(first.radius_px)
-        for begin in range(0, len(rows), BATCH):
-            some = slice(begin, begin + BATCH)
+        for some in batches(np.arange(len(rows)), len(lattice)):
             batch = self.observations.batch(rows[some], first.radius_px)
             noise = torch.as_tensor(sigma2, dtype=torch.float32, device=batch.ft.device)[batch.group][
                 :, lattice.shell.long()

@@ -13,11 +13,17 @@ from halfmap.fourier.crop import pad_2d, resample_2d
 from halfmap.io.mrc import write_stack
 from halfmap.io.relion import write_image_set
 from halfmap.io.star import StarBlock, write_star
-from halfmap.refine.class2d.classification import Classification, ClassificationState, class_radius_px
+from halfmap.refine.class2d.classification import (
+    MOST_SHIFTS,
+    Classification,
+    ClassificationState,
+    class_radius_px,
+)
 from halfmap.refine.class2d.options import Class2DOptions
 from halfmap.refine.images.close_up import CloseUp
 from halfmap.refine.images.lattice import MapGrid
-from halfmap.refine.images.sources import half_sets, native_box_px, working_observations
+from halfmap.refine.images.sources import close_ups, half_sets, native_box_px, working_source
+from halfmap.refine.memory import planned, rings_need
 from halfmap.refine.rings.average import RingSums
 from halfmap.refine.rings.expectation import Assignment
 from halfmap.refine.session import Session
@@ -55,12 +61,15 @@ def classify_particles(
     -------
     Figures for the record of the job.
     """
-    observations, native = working_observations(
-        images, star, options.diameter_A, options.resolution_A, 2 * options.offset_range_A, folder, device, session
-    )
+    source = working_source(images, star, options.diameter_A, options.resolution_A, session)
+    slack_A = 2 * options.offset_range_A
+    need = rings_need(source, options.resolution_A, slack_A, options.classes, MOST_SHIFTS, angles=2)
+    plan = planned(need, session.memory_GB, session.threads)
+    plan.tell(session)
+    observations, native = close_ups(source, slack_A, plan.transforms_GB, folder, device, session), source.native
     half_set = np.asarray(half_sets(images, session))
     with single_threaded_torch():
-        run = Classification(observations, half_set, options, session.seed, threads=session.threads)
+        run = Classification(observations, half_set, options, session.seed, threads=plan.threads)
         state = _passes(run, session)
     population = _population(state.assignment, options.classes)
     order = np.argsort(-population, kind="stable")
@@ -83,6 +92,7 @@ def classify_particles(
         "best_class_resolution_A": round(float(resolution.min()), 1),
         "median_max_posterior": round(float(np.median(particles["max_posterior"])), 3),
         "unusable_particles": len(images) - len(particles),
+        "planned_memory_GB": round(plan.peak_GB, 3),
     }
 
 

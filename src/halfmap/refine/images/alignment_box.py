@@ -50,7 +50,7 @@ class AlignmentBox:
 
     Attributes
     ----------
-    length_A
+    box_px, length_A
         Edge of the box.
     lattice
         Its Fourier pixels.
@@ -63,14 +63,14 @@ class AlignmentBox:
         self._n_plane = even_fast_size(2 * (radius_px + 1 + MARGIN_PX))
         pixel_A = grid.length_A / self._n_plane
         wanted_px = math.ceil((diameter_A + 2 * (EDGE_A + slack_A)) / pixel_A)
-        self._n_box = min(even_fast_size(wanted_px), self._n_plane)
-        self.length_A = self._n_box * pixel_A
-        whole = self._n_box == self._n_plane
+        self.box_px = min(even_fast_size(wanted_px), self._n_plane)
+        self.length_A = self.box_px * pixel_A
+        whole = self.box_px == self._n_plane
         # Cutting in real space spreads each pixel a little: one more shell keeps what goes outwards.
-        reach = radius_px if whole else (radius_px * self._n_box) // self._n_plane + 1
+        reach = radius_px if whole else (radius_px * self.box_px) // self._n_plane + 1
         self.lattice = Lattice.of(self.length_A, reach, device)
         mask_px = (diameter_A + 2 * slack_A) / pixel_A
-        self._mask = soft_ball((self._n_box,) * 2, mask_px, EDGE_A / pixel_A, device)
+        self._mask = soft_ball((self.box_px,) * 2, mask_px, EDGE_A / pixel_A, device)
 
     def shell_in_box(self, radius_px: int) -> int:
         """A radius of the map's lattice in pixels of this box, at least one shell."""
@@ -89,10 +89,10 @@ class AlignmentBox:
     def _into_box(
         self, lattice: Lattice, values: Complex[Tensor, "n q"], window: Float[Tensor, "y x"]
     ) -> Complex[Tensor, "n p"]:
-        images = pad_2d(lattice.images_of(values, self._n_plane), self._n_box) * window
-        return self.lattice.values_of(images) * (self._n_plane / self._n_box) ** 2
+        images = pad_2d(lattice.images_of(values, self._n_plane), self.box_px) * window
+        return self.lattice.values_of(images) * (self._n_plane / self.box_px) ** 2
 
     def map_in_box(self, volume: Float[Tensor, "z y x"]) -> Float[Tensor, "v v v"]:
         """The map, on any sampling of its box, in this one; its slices meet the pixels and values of the statistics."""
         scale = (volume.shape[-1] / self._n_plane) ** 3
-        return pad_3d(resample_3d(volume, self._n_plane), self._n_box) * scale
+        return pad_3d(resample_3d(volume, self._n_plane), self.box_px) * scale

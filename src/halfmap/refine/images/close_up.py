@@ -21,8 +21,15 @@ from torch import Tensor
 from halfmap.fourier.crop import pad_2d
 from halfmap.fourier.windows import even_fast_size
 from halfmap.refine.images.lattice import Lattice, MapGrid
-from halfmap.refine.images.observations import EDGE_A, ObservationBatch, Observations, batches, large_array
+from halfmap.refine.images.observations import EDGE_A, ObservationBatch, Observations, batches
+from halfmap.refine.images.row_store import row_store
 from halfmap.typing import Array
+
+
+def close_grid(whole: MapGrid, diameter_A: float, slack_A: float) -> MapGrid:
+    """The box that just holds a particle that may be shifted so far."""
+    wanted_px = math.ceil((diameter_A + 2 * (EDGE_A + slack_A)) / whole.pixel_size_A)
+    return MapGrid(min(even_fast_size(wanted_px), whole.box_px), whole.pixel_size_A)
 
 
 class CloseUp:
@@ -56,22 +63,21 @@ class CloseUp:
         self.group, self.n_groups = observations.group, observations.n_groups
         self.usable, self.faults = observations.usable, observations.faults
         whole = observations.grid
-        wanted_px = math.ceil((self.diameter_A + 2 * (EDGE_A + slack_A)) / whole.pixel_size_A)
-        self.grid = MapGrid(min(even_fast_size(wanted_px), whole.box_px), whole.pixel_size_A)
+        self.grid = close_grid(whole, self.diameter_A, slack_A)
         self.lattice = Lattice.of(self.grid.length_A, self.grid.nyquist_px, self.device)
         shells = np.arange(self.grid.nyquist_px + 1) * whole.length_A / self.grid.length_A
         known = np.arange(observations.background_sigma2.shape[1])
         self.background_sigma2 = np.stack([np.interp(shells, known, power) for power in observations.background_sigma2])
         self.background_sigma2 *= (self.grid.box_px / whole.box_px) ** 2
         shape = (len(observations), len(self.lattice))
-        self._transforms = large_array(shape, np.complex64, memory_GB / 2, cache_folder)
-        self._ctf = large_array(shape, np.float32, memory_GB / 2, cache_folder)
-        for rows in batches(np.arange(len(observations))):
+        self._transforms = row_store(shape, np.complex64, memory_GB / 2, cache_folder)
+        self._ctf = row_store(shape, np.float32, memory_GB / 2, cache_folder)
+        for rows in batches(np.arange(len(observations)), whole.box_px**2):
             power = self._averaged_power(observations, rows)
             root = power.sqrt()
             cut = self._cut(observations, rows)
-            self._transforms[rows] = torch.where(power > 0, cut / root.clamp(min=1e-12), 0.0).cpu().numpy()
-            self._ctf[rows] = root.cpu().numpy()
+            self._transforms.write(rows, torch.where(power > 0, cut / root.clamp(min=1e-12), 0.0).cpu().numpy())
+            self._ctf.write(rows, root.cpu().numpy())
 
     def __len__(self) -> int:
         return len(self.group)
@@ -81,8 +87,8 @@ class CloseUp:
         count = self.lattice.count_within(radius_px)
         index = torch.as_tensor(np.asarray(rows, dtype=np.int64))
         group = torch.as_tensor(self.group[rows], device=self.device)
-        ft = torch.as_tensor(np.ascontiguousarray(self._transforms[rows, :count]), device=self.device)
-        ctf = torch.as_tensor(np.ascontiguousarray(self._ctf[rows, :count]), device=self.device)
+        ft = torch.as_tensor(self._transforms.read(rows, count), device=self.device)
+        ctf = torch.as_tensor(self._ctf.read(rows, count), device=self.device)
         return ObservationBatch(index, group, ft, ctf)
 
     def _averaged_power(self, observations: Observations, rows: Array) -> Float[Tensor, "n p"]:

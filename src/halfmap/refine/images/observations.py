@@ -9,7 +9,6 @@ Grey values are scaled so that one density gives one transform in every group.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +25,14 @@ from halfmap.fourier.grid import real_space_radius_px
 from halfmap.fourier.windows import soft_ball
 from halfmap.optics.ctf import ctf_2d
 from halfmap.refine.images.lattice import Lattice, MapGrid
+from halfmap.refine.images.row_store import RowStore, row_store
 from halfmap.refine.images.shell_sums import ShellSums
 from halfmap.typing import Array, FloatArray
 
 BATCH = 256
-"""Images in one unit of work; fixed, so that sums do not depend on threads or memory."""
+"""Images in one unit of work at most."""
+BATCH_VALUES = 1 << 21
+"""Pixels of all images in one unit of work, if that is more than one image."""
 NOISE_IMAGES = 1024
 """Images of each optics group from which the noise around the particles is measured."""
 LEAST_BACKGROUND = 0.1
@@ -166,7 +168,7 @@ class Observations:
     def batch(self, rows: Array, radius_px: int) -> ObservationBatch:
         """Particles of these rows, at the pixels of shells 1 to ``radius_px``."""
         count = self.lattice.count_within(radius_px)
-        ft = torch.as_tensor(np.ascontiguousarray(self._transforms[rows, :count]), device=self.device)
+        ft = torch.as_tensor(self._transforms.read(rows, count), device=self.device)
         index = torch.as_tensor(np.asarray(rows, dtype=np.int64))
         group = torch.as_tensor(self.group[rows], device=self.device)
         fx, fy = self.lattice.within(radius_px).frequencies_per_A()
@@ -176,23 +178,26 @@ class Observations:
         """CTF of particles at frequencies in 1/Å; see :func:`ctf_at`."""
         return ctf_at(self.images, rows, fx, fy)
 
-    def _cached(self, memory_GB: float, folder: Path | None) -> tuple[Array, Array]:
+    def _cached(self, memory_GB: float, folder: Path | None) -> tuple[RowStore, Array]:
         """Transforms of all images, and which of the images could be used."""
         shape = (len(self), len(self.lattice))
         self._boxes = [0] * self.n_groups
-        store = large_array(shape, np.complex64, memory_GB, folder)
+        store = row_store(shape, np.complex64, memory_GB, folder)
         usable = np.zeros(len(self), bool)
         noise = ShellSums(self.n_groups, self.lattice.radius_px + 1)
         for group in range(self.n_groups):
-            rows = np.flatnonzero(self.group == group)
-            for start in range(0, len(rows), BATCH):
-                part, images, faults = read_each(self._reader, rows[start : start + BATCH])
+            rows, done = np.flatnonzero(self.group == group), 0
+            box_px = math.ceil(self.grid.length_A / self._pixel_size_A[group])
+            for wanted in batches(rows, box_px**2):
+                part, images, faults = read_each(self._reader, wanted)
                 self.faults += faults
+                start, done = done, done + len(wanted)
                 if not len(part):
                     continue
                 self._boxes[group] = images.shape[-1]
                 ft, fine = self._transform(images.to(self.device), float(self._pixel_size_A[group]))
-                store[part], usable[part] = ft.cpu().numpy(), fine.cpu().numpy()
+                store.write(part, ft.cpu().numpy())
+                usable[part] = fine.cpu().numpy()
                 if start < NOISE_IMAGES:
                     background = self._background(images.to(self.device), float(self._pixel_size_A[group]))
                     of_group = torch.full_like(fine, group, dtype=torch.int64)
@@ -223,14 +228,6 @@ class Observations:
             shape = tuple(images.shape[1:])
             normalised = normalised * soft_ball(shape, self.diameter_A / pixel_size_A, edge_px, images.device)
         return transform_at(normalised, pixel_size_A, self.grid, self.lattice), usable
-
-
-def large_array(shape: tuple[int, ...], dtype: type, memory_GB: float, folder: Path | None) -> Array:
-    """An array in memory, or, beyond a size, in a temporary file that goes when the array does."""
-    if np.dtype(dtype).itemsize * math.prod(shape) <= memory_GB * 2**30:
-        return np.empty(shape, dtype)
-    with tempfile.TemporaryFile(dir=folder, prefix=".transforms-", suffix=".cache") as file:
-        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def ctf_at(images: ImageSet, rows: Array, fx: Float[Tensor, " p"], fy: Float[Tensor, " p"]) -> Float[Tensor, "n p"]:
@@ -323,7 +320,17 @@ def _harmonics(n: int, pixel_size_A: float, grid: MapGrid, k: Int[Tensor, " k"])
     return torch.polar(magnitude[:, None].expand_as(angle).contiguous(), angle).to(torch.complex64)
 
 
-def batches(rows: Array) -> Iterator[Array]:
-    """Rows in batches of fixed size."""
-    for start in range(0, len(rows), BATCH):
-        yield rows[start : start + BATCH]
+def batch_size(n_values: int) -> int:
+    """Images of ``n_values`` pixels in one unit of work: fixed, so that sums do not depend on threads or memory.
+
+    >>> batch_size(3600), batch_size(100_000)
+    (256, 20)
+    """
+    return max(1, min(BATCH, BATCH_VALUES // n_values))
+
+
+def batches(rows: Array, n_values: int) -> Iterator[Array]:
+    """Rows in batches, for images of so many pixels each."""
+    size = batch_size(n_values)
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,36 +21,44 @@ from halfmap.typing import Array, PathLike
 
 MOST_FAULTS_FRAC = 0.05
 """Share of particles that may be unreadable before the job fails."""
-CACHE_SHARE = 0.5
-"""Share of the memory that the images' transforms may take before they go to a file."""
 BOX_FRAC = 0.75
 """Diameter, as a share of the box, of particles whose diameter is stated nowhere."""
 PIXELS_PER_RESOLUTION = 2.2
 """Sampling of the working grid: the finest resolution ends a little before its Nyquist frequency."""
 
 
-def working_observations(
-    images: ImageSet,
-    star: PathLike,
-    diameter_A: float | None,
-    resolution_A: float,
-    slack_A: float,
-    folder: Path,
-    device: str,
-    session: Session,
-) -> tuple[CloseUp, MapGrid]:
-    """Read particles onto a grid just fine enough for a resolution and just large enough for shifts up to ``slack_A``.
+@dataclass(frozen=True)
+class WorkingSource:
+    """Particles that are to be read, and the grids of that.
 
-    Returns
-    -------
-    The particles, and the grid of their boxes as they are in the files.
+    Attributes
+    ----------
+    images, reader
+        The particles, and what reads their pixels.
+    native
+        The grid of their boxes as they are in the files.
+    grid
+        The grid that they are to be read onto.
+    diameter_A
+        Of the particle.
+    """
+
+    images: ImageSet
+    reader: ParticleImages
+    native: MapGrid
+    grid: MapGrid
+    diameter_A: float
+
+
+def working_source(
+    images: ImageSet, star: PathLike, diameter_A: float | None, resolution_A: float, session: Session
+) -> WorkingSource:
+    """Particles for a grid just fine enough for a resolution.
 
     Raises
     ------
     BadInputError
         If the diameter is larger than the box.
-    HalfmapError
-        If more than 5 % of the particles cannot be used.
     """
     reader = ParticleImages(images, star)
     native = map_grid(images, reader)
@@ -60,14 +69,27 @@ def working_observations(
         session.log(f"particles are taken to be {diameter_A:.0f} Å in diameter")
     check_diameter(star, diameter_A, native)
     box_px = min(native.box_px, 2 * math.ceil(native.length_A * PIXELS_PER_RESOLUTION / resolution_A / 2) + 2)
-    grid = MapGrid(box_px, native.length_A / box_px)
-    memory_GB = CACHE_SHARE * session.memory_GB / 2
+    return WorkingSource(images, reader, native, MapGrid(box_px, native.length_A / box_px), diameter_A)
+
+
+def close_ups(
+    source: WorkingSource, slack_A: float, memory_GB: float, folder: Path, device: str, session: Session
+) -> CloseUp:
+    """Read particles into boxes just large enough for shifts up to ``slack_A``.
+
+    Transforms are kept in memory up to ``memory_GB``, and in temporary files in the folder beyond it.
+
+    Raises
+    ------
+    HalfmapError
+        If more than 5 % of the particles cannot be used.
+    """
     observations = Observations(
-        images, reader, grid, diameter_A, device=device, memory_GB=memory_GB, cache_folder=folder
-    )
+        source.images, source.reader, source.grid, source.diameter_A, device=device,
+        memory_GB=memory_GB, cache_folder=folder,
+    )  # fmt: skip
     report_faults(observations, session)
-    close_up = CloseUp(observations, slack_A, memory_GB=memory_GB, cache_folder=folder)
-    return close_up, native
+    return CloseUp(observations, slack_A, memory_GB=memory_GB, cache_folder=folder)
 
 
 def native_box_px(grid: MapGrid, native: MapGrid) -> int:

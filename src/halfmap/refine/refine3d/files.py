@@ -17,10 +17,11 @@ from halfmap.io.star import StarBlock, write_star
 from halfmap.refine.images.lattice import MapGrid
 from halfmap.refine.images.masks import read_mask
 from halfmap.refine.images.observations import Observations
-from halfmap.refine.images.sources import CACHE_SHARE, check_diameter, half_sets, map_grid, report_faults
+from halfmap.refine.images.sources import check_diameter, half_sets, map_grid, report_faults
+from halfmap.refine.memory import planned, refinement_need
 from halfmap.refine.refine3d.local import given_poses
 from halfmap.refine.refine3d.options import RefineOptions
-from halfmap.refine.refine3d.refinement import Refined, Refinement
+from halfmap.refine.refine3d.refinement import Refined, Refinement, shift_range_A
 from halfmap.refine.session import Session
 from halfmap.typing import PathLike
 from halfmap.validation.noise_control import judge_orientations
@@ -61,14 +62,18 @@ def refine_particles(
     grid = map_grid(images, reader)
     check_diameter(star, options.diameter_A, grid)
     mask = None if options.mask is None else read_mask(options.mask, grid)
+    need = refinement_need(
+        len(images), grid, options.diameter_A, options.symmetry, shift_range_A(options, grid.pixel_size_A)
+    )
+    plan = planned(need, session.memory_GB, session.threads)
+    plan.tell(session)
     observations = Observations(
-        images, reader, grid, options.diameter_A, device=device,
-        memory_GB=CACHE_SHARE * session.memory_GB, cache_folder=folder,
-    )  # fmt: skip
+        images, reader, grid, options.diameter_A, device=device, memory_GB=plan.transforms_GB, cache_folder=folder
+    )
     n_bad = report_faults(observations, session)
     reference = read_volume(options.reference)
     given = given_poses(images, star, options)
-    refined = Refinement(observations, images["half_set"], reference, mask, options, session, given).run()
+    refined = Refinement(observations, images["half_set"], reference, mask, options, session, given, plan.threads).run()
     cover = orientation_cover(refined.poses.rot_img_from_map[:, 0], options.symmetry)
     for verdict in judge_orientations(cover):
         session.warn(verdict.message)
@@ -83,6 +88,7 @@ def refine_particles(
         "resolution_A": refined.resolution_A,
         "iterations": len(refined.iterations),
         "unusable_particles": n_bad,
+        "planned_memory_GB": round(plan.peak_GB, 3),
         "orientation_scf": round(cover.scf_star, 3),
         "unseen_frac": round(cover.unsampled_frac, 4),
     }

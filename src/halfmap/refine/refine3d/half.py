@@ -96,7 +96,7 @@ class HalfResult:
 def first_noise(observations: Observations, rows: Array) -> NoiseModel:
     """Noise model of some particles before anything is known about them: all of their power."""
     sums = ShellSums(observations.n_groups, observations.lattice.radius_px + 1)
-    for part in batches(rows):
+    for part in batches(rows, len(observations.lattice)):
         batch = observations.batch(part, observations.lattice.radius_px)
         sums.add(batch.group, observations.lattice.shell, image_power(batch), batch.ctf != 0)
     ones = torch.ones(observations.n_groups, dtype=torch.float64)
@@ -122,7 +122,8 @@ def find_poses(state: HalfState, search: PoseSearch, threads: int, tick: Callabl
         search.prepare()
     order = np.argsort(state.settled.numpy(), kind="stable")
     n_global = int((~state.settled).sum())
-    tasks = [*batches(order[:n_global]), *batches(order[n_global:])]
+    n_pixels = len(search.fine)
+    tasks = [*batches(order[:n_global], n_pixels), *batches(order[n_global:], n_pixels)]
 
     def work(members: Array) -> Poses:
         rows, shift = state.rows[members], state.shift_A[members].to(search.observations.device)
@@ -180,9 +181,11 @@ def iterate(
     """
     search = PoseSearch(state.reference, observations, state.noise, plan, focus.diameter_A, symmetry, focus.fulcrum_A)
     poses = find_poses(state, search, threads, tick)
-    sums, noise = insert(state, observations, poses, search.operators, insert_radius_px)
+    operators = search.operators
+    del search  # What it holds is as large as the sums that are made next.
+    sums, noise = insert(state, observations, poses, operators, insert_radius_px)
     best_rot, best_shift = poses.rot_img_from_map[:, 0], poses.shift_A[:, 0]
-    nearest = nearest_equivalent(best_rot, state.rot_img_from_map, search.operators.cpu())
+    nearest = nearest_equivalent(best_rot, state.rot_img_from_map, operators.cpu())
     turned = angular_distance_rad(nearest, state.rot_img_from_map)
     stays = turned < plan.spacing_rad
     narrow = (poses.weight[:, 0] > NARROW) & stays & (iteration >= GLOBAL_ITERATIONS)
@@ -214,7 +217,7 @@ def insert(
     n_groups = observations.n_groups
     residual = ShellSums(n_groups, observations.lattice.radius_px + 1)
     cross, power = torch.zeros(n_groups, dtype=torch.float64), torch.zeros(n_groups, dtype=torch.float64)
-    for members in batches(np.arange(len(state.rows))):
+    for members in batches(np.arange(len(state.rows)), len(lattice)):
         batch = observations.batch(state.rows[members], radius_px)
         weighted, weights = state.noise.weighted(batch, lattice)
         for mode in range(poses.weight.shape[1]):
@@ -241,4 +244,5 @@ def insert(
     sigma2 = torch.where(residual.count.sum(dim=0) > 0, residual.mean(), state.noise.sigma2)
     # cross and power already hold the present scale once and twice.
     scale = state.noise.scale * balanced_scale(cross, power)
-    return sums.symmetrised(chain_of(aligned)), NoiseModel(sigma2, scale / scale.mean(), state.noise.information_frac)
+    sums.symmetrise(chain_of(aligned))
+    return sums, NoiseModel(sigma2, scale / scale.mean(), state.noise.information_frac)

@@ -119,6 +119,8 @@ class Refinement:
         Whoever runs this.
     given
         Poses that the particles are held near to, ``[n]`` in the order of the observations; None for a global search.
+    threads
+        Batches worked on at once; those of the session if not given. The result does not depend on it.
 
     Raises
     ------
@@ -135,8 +137,10 @@ class Refinement:
         options: RefineOptions,
         session: Session,
         given: GivenPoses | None = None,
+        threads: int | None = None,
     ) -> None:
         self.observations, self.options, self.session = observations, options, session
+        self.threads = session.threads if threads is None else threads
         self.grid = observations.grid
         usable = observations.usable
         self.rows = [np.flatnonzero((half_set == half) & usable) for half in (1, 2)]
@@ -153,10 +157,7 @@ class Refinement:
     @property
     def shift_range_A(self) -> float:
         """Largest shift that is searched."""
-        given = self.options.shift_range_A
-        if given is None and self.given[0] is not None:
-            return SIGMAS_SEARCHED * self.options.local_shift_A
-        return given if given is not None else max(0.08 * self.options.diameter_A, 3 * self.grid.pixel_size_A)
+        return shift_range_A(self.options, self.grid.pixel_size_A)
 
     @property
     def initial_resolution_A(self) -> float:
@@ -174,6 +175,7 @@ class Refinement:
                 if progress.finished:
                     return self._outcome(results, progress)
                 halves = self._next_halves(halves, results, progress)
+                del results  # Their sums are large, and the next iteration makes its own.
                 self._save(halves, progress)
 
     # --- one iteration ---------------------------------------------------------------------------
@@ -204,7 +206,7 @@ class Refinement:
                     iterate(
                         half, self.observations, self._plan(half, progress), focus=self.focus,
                         symmetry=self.options.symmetry, insert_radius_px=insert_radius, iteration=progress.iteration,
-                        threads=self.session.threads, tick=ticker.advance,
+                        threads=self.threads, tick=ticker.advance,
                     )
                 )  # fmt: skip
         curve = self._fsc(results, insert_radius, progress.fsc)
@@ -281,17 +283,17 @@ class Refinement:
 
     def _next_halves(self, halves: list[HalfState], results: list[HalfResult], progress: _Progress) -> list[HalfState]:
         join = self.grid.shell_of_resolution(self.options.join_below_A) if self.options.join_below_A else 0.0
-        joined = results[0].sums.joined_below(results[1].sums, join)
+        results[0].sums.join_below(results[1].sums, join)
         ssnr = ssnr_of_half(trusted(progress.fsc, self._independent_frac()))
-        box_px = self._box_px(joined[0].radius_px)
+        box_px = self._box_px(results[0].sums.radius_px)
         mask = self.solvent.on(box_px)
         return [
             HalfState(
-                half.rows, sums.volume(ssnr, box_px) * mask, result.poses.rot_img_from_map[:, 0].clone(),
+                half.rows, result.sums.volume(ssnr, box_px) * mask, result.poses.rot_img_from_map[:, 0].clone(),
                 result.poses.shift_A[:, 0].clone(), result.settled & (not progress.closing), result.noise,
                 result.shift_sigma_A, half.given,
             )
-            for half, result, sums in zip(halves, results, joined, strict=True)
+            for half, result in zip(halves, results, strict=True)
         ]  # fmt: skip
 
     # --- start, checkpoints, end -----------------------------------------------------------------
@@ -321,7 +323,7 @@ class Refinement:
             fits = [
                 fitted_scale(
                     volume * sign, self.observations, rows, noise, plan,
-                    focus=self.focus, symmetry=options.symmetry, threads=session.threads, given=given,
+                    focus=self.focus, symmetry=options.symmetry, threads=self.threads, given=given,
                 )
                 for sign in (1.0, -1.0)
             ]  # fmt: skip
@@ -373,9 +375,8 @@ class Refinement:
 
     def _outcome(self, results: list[HalfResult], progress: _Progress) -> Refined:
         half1, half2 = (result.sums.volume() for result in results)
-        whole = (
-            results[0].sums.plus(results[1].sums).volume(ssnr_of_whole(trusted(progress.fsc, self._independent_frac())))
-        )
+        results[0].sums.add(results[1].sums)
+        whole = results[0].sums.volume(ssnr_of_whole(trusted(progress.fsc, self._independent_frac())))
         everything = torch.ones_like(whole)
         reached_A = self._resolution_A(progress.fsc)
         refined = Refined(
@@ -395,6 +396,15 @@ class Refinement:
             )
         if len(refined.iterations) >= self.options.max_iterations:
             self.session.warn(f"Ended after {self.options.max_iterations} iterations, perhaps before convergence.")
+
+
+def shift_range_A(options: RefineOptions, pixel_size_A: float) -> float:
+    """Largest shift that is searched: as asked for, or as given poses leave it, or a share of the diameter."""
+    if options.shift_range_A is not None:
+        return options.shift_range_A
+    if options.local_angle_deg is not None or options.relax_symmetry is not None:
+        return SIGMAS_SEARCHED * options.local_shift_A
+    return max(0.08 * options.diameter_A, 3 * pixel_size_A)
 
 
 _KEPT = ("radius_px", "iteration", "best_content", "stalled", "closing", "iterations")

@@ -27,7 +27,14 @@ from halfmap.refine.work import in_order
 from halfmap.typing import Array, FloatArray
 
 BATCH = 32
-"""Particles in one product; fixed, so that sums do not depend on memory or threads."""
+"""Particles in one product at most."""
+BATCH_SCORES = 1 << 25
+"""Scores of all particles in one product, if that is more than one particle."""
+
+
+def particles_at_once(n_angles: int, n_directions: int, n_shifts: int) -> int:
+    """Particles in one product: fixed, so that sums do not depend on threads or memory."""
+    return max(1, min(BATCH, BATCH_SCORES // (n_angles * n_directions * n_shifts)))
 
 
 @dataclass(frozen=True)
@@ -154,11 +161,12 @@ class Classifier:
         empty = empty_sums(self.grid, len(self.references), self.references.real.device)
         halves = [empty, empty]
         residual = np.zeros((self.observations.n_groups, self.grid.n_rings))
+        size = particles_at_once(self.grid.n_angles, len(self.references), len(search.offsets_A))
         for number in range(self.observations.n_groups):
             of_group = empty
             for half in (0, 1):
                 part = rows[(group == number) & (half_set[rows] == half + 1)]
-                batches = [part[start : start + BATCH] for start in range(0, len(part), BATCH)]
+                batches = [part[start : start + size] for start in range(0, len(part), size)]
                 work = partial(self._batch, number=number, search=search, assignment=assignment)
                 for sums, power in in_order(work, batches, self.threads):
                     halves[half] = halves[half] + sums

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from halfmap.refine.images.observations import BATCH, ParticleSource
+from halfmap.refine.images.observations import ParticleSource, batches
 from halfmap.refine.rings.expectation import Expectation
 from halfmap.typing import Array, FloatArray
 
@@ -17,8 +17,8 @@ def noise_from_images(observations: ParticleSource, rows: Array, radius_px: int)
     group = observations.group[rows]
     for number in range(observations.n_groups):
         part = rows[group == number]
-        for start in range(0, len(part), BATCH):
-            squared = observations.batch(part[start : start + BATCH], radius_px).ft.abs().square()
+        for some in batches(part, len(shell)):
+            squared = observations.batch(some, radius_px).ft.abs().square()
             power[number] += np.bincount(shell, weights=squared.double().sum(dim=0).cpu().numpy()) / pixels
         power[number] /= max(len(part), 1)
     power[:, 0] = power[:, 1]

@@ -12,6 +12,8 @@ from torch import Tensor
 from halfmap.refine.rings.transform import RingReferences, RingTransform, log_likelihoods
 
 BYTES_PER_FLOAT = 4
+SEARCH_GB = 0.5
+"""Working memory of one search."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def images_at_a_time(transform: RingTransform, n_shifts: int, n_directions: int,
     grid = transform.grid
     scores = 4 * n_shifts * n_directions * grid.n_angles
     coefficients = 4 * n_shifts * (transform.n_pixels + grid.n_orders * grid.n_rings)
-    return max(1, int(memory_GB * 2**30 / BYTES_PER_FLOAT / (scores + coefficients)))
+    return max(1, int(memory_GB * 1e9 / BYTES_PER_FLOAT / (scores + coefficients)))
 
 
 def search(
@@ -57,7 +59,7 @@ def search(
     *,
     log_prior: Float[Tensor, "s d"] | None = None,
     n_modes: int = 8,
-    memory_GB: float = 0.5,
+    memory_GB: float = SEARCH_GB,
 ) -> Modes:
     """Search all directions, shifts and in-plane angles of a batch of images.
 

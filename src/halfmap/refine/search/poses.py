@@ -106,6 +106,12 @@ def plan_search(
     return SearchPlan(radius_px, order, global_radius, shift_range_A, step_A, shift_sigma_A, seed)
 
 
+def rings_of_search(box: AlignmentBox, plan: SearchPlan, diameter_A: float) -> RingGrid:
+    """Rings of the global search in the box around the particle."""
+    share = min(0.5, 0.5 * (diameter_A + 20.0) / box.length_A)
+    return ring_grid(box.shell_in_box(plan.global_radius_px) + 0.5, share)
+
+
 @dataclass(frozen=True, eq=False)
 class Poses:
     """Posterior of the poses of some particles.
@@ -176,8 +182,7 @@ class PoseSearch:
         """References on rings, made when the first particle needs a global search."""
         if self._rings is None:
             inner = self.box.lattice.within(self.global_shell)
-            share = min(0.5, 0.5 * (self.diameter_A + 20.0) / self.box.length_A)
-            rings = ring_grid(self.global_shell + 0.5, share)
+            rings = rings_of_search(self.box, self.plan, self.diameter_A)
             device = self.fine.kx_px.device
             transform = RingTransform(
                 rings, inner.kx_px.double().cpu().numpy(), inner.ky_px.double().cpu().numpy(), device

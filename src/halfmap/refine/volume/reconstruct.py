@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from halfmap.fourier.slices import empty_volume_ft, finish_volume
+from halfmap.fourier.grid import slabs
+from halfmap.fourier.slices import empty_volume_ft, finish_rows
 from halfmap.fourier.slicing import insert_pixels
-from halfmap.geometry.lattice_symmetry import turned_half_layout
+from halfmap.geometry.lattice_symmetry import turned_slabs
 from halfmap.geometry.symmetry import symmetrise_poses
 from halfmap.refine.images.lattice import Lattice, MapGrid
 
@@ -63,7 +65,7 @@ class Accumulator:
         for copy in range(every.shape[1]):
             insert_pixels(weighted, weights, every[:, copy], lattice.pixels, self.numerator, self.denominator, PADDING)
 
-    def symmetrised(self, chain: Sequence[Float[Tensor, "_ 3 3"]]) -> Accumulator:
+    def symmetrise(self, chain: Sequence[Float[Tensor, "_ 3 3"]]) -> None:
         """Sum over the elements of a group whose rotations take the axes to axes: the same as inserting them all.
 
         Such rotations take voxels to voxels, and the weights of the trilinear interpolation with them.
@@ -73,53 +75,43 @@ class Accumulator:
         chain
             Representatives of each subgroup's cosets in the next one, from ``geometry.lattice_symmetry.chain_of``.
         """
-        numerator, denominator = self.numerator, self.denominator
-        for representatives in chain:
-            before = numerator, denominator
-            for rotation in representatives:
-                numerator = numerator + turned_half_layout(before[0], rotation)
-                denominator = denominator + turned_half_layout(before[1], rotation)
-        return Accumulator(self.grid, self.radius_px, numerator, denominator)
+        for sums in (self.numerator, self.denominator):
+            before = torch.empty_like(sums) if chain else sums
+            for representatives in chain:
+                before.copy_(sums)
+                for rotation in representatives:
+                    for slab, part in turned_slabs(before, rotation):
+                        sums[slab] += part
 
-    def shells(self) -> Tensor:
-        """Distance from the origin of each voxel in shells of the map."""
-        edge = self.numerator.shape[0]
-        axis = torch.fft.fftfreq(edge, 1 / edge, dtype=torch.float64, device=self.denominator.device)
-        x = torch.arange(edge // 2 + 1, dtype=torch.float64, device=axis.device)
-        radius = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + x**2).sqrt() / PADDING
-        return torch.floor(radius + 0.5).long()
+    def add(self, other: Accumulator) -> None:
+        """Take in the data of another one."""
+        self.numerator += other.numerator
+        self.denominator += other.denominator
 
-    def joined_below(self, other: Accumulator, shell: float) -> tuple[Accumulator, Accumulator]:
-        """Both halves with the same mean content up to a shell, so that their frames stay together."""
-        inside = self.shells() <= shell
-        pairs = []
+    def join_below(self, other: Accumulator, shell: float) -> None:
+        """Give both the same mean content up to a shell, so that their frames stay together."""
+        reach = min(math.floor(PADDING * (shell + 1)), len(self.numerator) // 2 - 1)
+        axis = torch.arange(-reach, reach + 1, device=self.numerator.device)
+        places = (axis[:, None, None], axis[:, None], axis[reach:])
+        inside = self._shell_of_squared()[_squared_radius(*places)] <= shell
         for name in ("numerator", "denominator"):
             a, b = getattr(self, name), getattr(other, name)
-            mean = (a + b) / 2
-            pairs.append((torch.where(inside, mean, a), torch.where(inside, mean, b)))
-        (num1, num2), (den1, den2) = pairs
-        return (
-            Accumulator(self.grid, self.radius_px, num1, den1),
-            Accumulator(self.grid, self.radius_px, num2, den2),
-        )
-
-    def plus(self, other: Accumulator, weight: float = 1.0) -> Accumulator:
-        """The data of both, the other's at a weight."""
-        return Accumulator(
-            self.grid,
-            self.radius_px,
-            self.numerator + weight * other.numerator,
-            self.denominator + weight * other.denominator,
-        )
+            mean = (a[places] + b[places]) / 2
+            a[places], b[places] = torch.where(inside, mean, a[places]), torch.where(inside, mean, b[places])
 
     def mean_weight(self) -> Float[Tensor, " shells"]:
         """Mean weight of the voxels of each shell, 0 to ``radius_px``, float64."""
-        shell = self.shells().reshape(-1).clamp(max=self.radius_px + 1)
-        twice = torch.full((self.denominator.shape[2],), 2.0, dtype=torch.float64, device=shell.device)
-        twice[0] = 1.0
-        share = twice.expand(self.denominator.shape).reshape(-1)
-        total = torch.bincount(shell, self.denominator.double().reshape(-1) * share, minlength=self.radius_px + 2)
-        count = torch.bincount(shell, share, minlength=self.radius_px + 2)
+        n = self.radius_px + 2
+        shells = self._shell_of_squared()
+        total = torch.zeros(n, dtype=torch.float64, device=shells.device)
+        count = torch.zeros_like(total)
+        for rows, squared in self._rows():
+            shell = shells[squared]
+            share = torch.full(shell.shape, 2.0, dtype=torch.float64, device=shell.device)
+            share[..., 0] = 1.0
+            weighted = self.denominator[:, rows, : shell.shape[-1]] * share
+            total += torch.bincount(shell.flatten(), weighted.flatten(), minlength=n)
+            count += torch.bincount(shell.flatten(), share.flatten(), minlength=n)
         return (total / count)[: self.radius_px + 1]
 
     def volume(self, ssnr: Float[Tensor, " shells"] | None = None, box_px: int | None = None) -> Float[Tensor, "n n n"]:
@@ -127,7 +119,7 @@ class Accumulator:
 
         With the noise of each voxel ``1 / weight`` and the signal's variance in a shell
         ``tau2 = SSNR / mean weight``, the filter is ``weight / (weight + 1 / tau2)``
-        (Scheres 2012, J. Mol. Biol. 415, 406).
+        (Scheres 2012, J. Mol. Biol. 415, 406). The filtered transform is made and used a few rows at a time.
 
         Parameters
         ----------
@@ -147,10 +139,43 @@ class Accumulator:
             known = min(len(profile), len(ssnr))
             profile[:known] = ssnr[:known].to(profile)
             regulariser = torch.where(profile > 0, mean / profile.clamp(min=1e-12), torch.inf)
-        shell = self.shells()
         beyond = torch.tensor([torch.inf], dtype=torch.float64, device=mean.device)
-        index = shell.clamp(max=self.radius_px + 1)
-        weight = torch.maximum(self.denominator, torch.cat([floor, beyond])[index].float())
-        weight = weight + torch.cat([regulariser, beyond])[index].float()
-        filtered = torch.where(weight > 0, self.numerator / weight.clamp(min=1e-30), 0)
-        return finish_volume(filtered, box_px or self.grid.box_px, PADDING)
+        shells = self._shell_of_squared()
+        least = torch.cat([floor, beyond]).float()[shells]
+        added = torch.cat([regulariser, beyond]).float()[shells]
+
+        def filtered(rows: slice) -> Complex[Tensor, "edge rows kx"]:
+            squared = self._squared_at(rows)
+            numerator, weight = (values[:, rows, : squared.shape[-1]] for values in (self.numerator, self.denominator))
+            weight = torch.maximum(weight, least[squared]) + added[squared]
+            return torch.where(weight > 0, numerator / weight.clamp(min=1e-30), 0)
+
+        return finish_rows(filtered, len(self.numerator), self.denominator, box_px or self.grid.box_px, PADDING)
+
+    def _shell_of_squared(self) -> Int[Tensor, " squares"]:
+        """Shell of the map by the squared distance of a voxel from the origin; one more than the last for all beyond.
+
+        Distances of voxels are roots of whole numbers, so that a table serves for the whole volume.
+        """
+        squares = torch.arange(3 * (len(self.numerator) // 2) ** 2 + 1, device=self.denominator.device)
+        shell = torch.floor(squares.double().sqrt() / PADDING + 0.5).long()
+        return shell.clamp(max=self.radius_px + 1)
+
+    def _squared_at(self, rows: slice) -> Int[Tensor, "edge rows kx"]:
+        """Squared distance from the origin of voxels at some rows; columns as far as any shell reaches there."""
+        edge = len(self.numerator)
+        axis = torch.fft.fftfreq(edge, 1 / edge, device=self.denominator.device).round().long()
+        nearest = int(axis[rows].abs().min())
+        outermost = PADDING * (self.radius_px + 0.5)
+        reach = math.floor(math.sqrt(max(outermost**2 - nearest**2, 0.0)))
+        columns = torch.arange(min(reach, edge // 2) + 1 if nearest <= outermost else 0, device=axis.device)
+        return _squared_radius(axis[:, None, None], axis[rows, None], columns)
+
+    def _rows(self) -> Iterator[tuple[slice, Int[Tensor, "edge rows kx"]]]:
+        """All voxels that any shell holds, a few rows at a time: their rows and squared distances."""
+        for rows in slabs(len(self.numerator), self.numerator[0].numel()):
+            yield rows, self._squared_at(rows)
+
+
+def _squared_radius(z: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    return z * z + y * y + x * x

@@ -37,7 +37,7 @@ def corrected_fsc(
 
 def _levelled(volume: Float[Tensor, "z y x"], mask: Float[Tensor, "z y x"]) -> Float[Tensor, "z y x"]:
     outside = 1 - mask
-    solvent = (volume.double() * outside).sum() / outside.double().sum().clamp(min=1e-9)
+    solvent = (volume * outside).sum(dtype=torch.float64) / outside.sum(dtype=torch.float64).clamp(min=1e-9)
     return volume - solvent.float()
 
 
