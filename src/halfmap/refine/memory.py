@@ -37,7 +37,7 @@ READ_BYTES = 48.0
 """Of each pixel of a batch of images, while these are normalised and transformed; measured."""
 WORK_BYTES = 150.0
 """Of each Fourier pixel of a batch while it is scored or inserted: values, weights, phases, models; measured."""
-MAP_BYTES = 24.0
+MAP_BYTES = 44.0
 """Of each voxel of a map, all maps and correlations of the end of an iteration together; measured."""
 
 
