@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +27,16 @@ from halfmap.refine.refine3d.options import FIRST_RESOLUTIONS_A, RefineOptions
 from halfmap.refine.refine3d.reference import fitted_scale, on_grid
 from halfmap.refine.search.poses import Poses, SearchPlan, plan_search
 from halfmap.refine.session import Session
-from halfmap.refine.volume.regularise import masked_fsc, resolution_shell, ssnr_of_half, ssnr_of_whole, trusted
+from halfmap.refine.volume.local_filter import LocalFilter, bank_of, fit_local_filter
+from halfmap.refine.volume.reconstruct import Accumulator
+from halfmap.refine.volume.regularise import (
+    last_trusted_shell,
+    masked_fsc,
+    resolution_shell,
+    ssnr_of_half,
+    ssnr_of_whole,
+    trusted,
+)
 from halfmap.refine.work import single_threaded_torch
 from halfmap.typing import Array
 
@@ -41,6 +51,8 @@ MASK_SHELLS = 2.0
 """Room for what a mask adds to a map's shells, in units of its reciprocal diameter."""
 NO_GAIN = 0.9
 """A final resolution worse than this share of the starting one is not evidence of a structure."""
+COARSEST_CUTOFF = 1.5
+"""The coarsest local filter, in units of the starting resolution in Å."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +79,8 @@ class Refined:
         At FSC = 0.143 within the mask.
     iterations
         Facts of each iteration.
+    cutoff_A
+        Of the low-pass filter that was chosen last at each place, if regularisation is local.
     """
 
     rows: Array
@@ -78,6 +92,7 @@ class Refined:
     mask: Float[Tensor, "z y x"]
     resolution_A: float
     iterations: list[dict[str, Any]]
+    cutoff_A: Float[Tensor, "z y x"] | None
 
 
 @dataclass(eq=False)
@@ -266,17 +281,43 @@ class Refinement:
     def _next_halves(self, halves: list[HalfState], results: list[HalfResult], progress: _Progress) -> list[HalfState]:
         join = self.grid.shell_of_resolution(self.options.join_below_A) if self.options.join_below_A else 0.0
         joined = results[0].sums.joined_below(results[1].sums, join)
-        ssnr = ssnr_of_half(progress.fsc)
-        box_px = self._box_px(joined[0].radius_px)
-        mask = self._mask_on(box_px)
+        mask = self._mask_on(self._box_px(joined[0].radius_px))
         return [
             HalfState(
-                half.rows, sums.volume(ssnr, box_px) * mask, result.poses.rot_img_from_map[:, 0].clone(),
+                half.rows, reference * mask, result.poses.rot_img_from_map[:, 0].clone(),
                 result.poses.shift_A[:, 0].clone(), result.settled & (not progress.closing), result.noise,
                 result.shift_sigma_A,
             )
-            for half, result, sums in zip(halves, results, joined, strict=True)
+            for half, result, reference in zip(
+                halves, results, self._regularised(joined, results, progress.fsc), strict=True
+            )
         ]  # fmt: skip
+
+    def _regularised(
+        self, joined: tuple[Accumulator, Accumulator], results: list[HalfResult], curve: Tensor
+    ) -> list[Float[Tensor, "z y x"]]:
+        """Both halves' maps, filtered for the next search."""
+        ssnr, box_px = ssnr_of_half(curve), self._box_px(joined[0].radius_px)
+        if self.options.regularisation == "uniform":
+            return [sums.volume(ssnr, box_px) for sums in joined]
+        # Where the halves are joined they say nothing about each other: the choice is made on what they were before.
+        halves = [result.sums.volume(box_px=box_px) for result in results]
+        chosen = self._local_filter(halves, curve)
+        ssnr = chosen.ssnr_where_passed(ssnr, self._mask_on(box_px))
+        return [chosen.applied(sums.volume(ssnr, box_px)) for sums in joined]
+
+    def _local_filter(self, halves: Sequence[Float[Tensor, "z y x"]], curve: Tensor) -> LocalFilter:
+        """Low-pass filters chosen by two unfiltered half-maps, between the start and the last shell above noise."""
+        half1, half2 = halves
+        mask = self._mask_on(half1.shape[0])
+        coarsest = self.grid.shell_of_resolution(COARSEST_CUTOFF * self.initial_resolution_A)
+        chosen = fit_local_filter(half1, half2, mask, bank_of(coarsest, last_trusted_shell(curve) + 1.0))
+        low, middle, high = np.percentile(self._cutoff_A(chosen)[mask > 0.5].cpu().numpy(), (10, 50, 90))
+        self.session.log(f"local filters: {middle:.1f} Å (median), {low:.1f} to {high:.1f} Å for most of the mask")
+        return chosen
+
+    def _cutoff_A(self, chosen: LocalFilter) -> Float[Tensor, "z y x"]:
+        return self.grid.length_A / chosen.cutoff_px()
 
     # --- start, checkpoints, end -----------------------------------------------------------------
 
@@ -357,9 +398,12 @@ class Refinement:
         whole = results[0].sums.plus(results[1].sums).volume(ssnr_of_whole(progress.fsc))
         everything = torch.ones_like(self.mask)
         reached_A = resolution_A(progress.fsc, FSC_HALF_MAP_THRESHOLD, self.grid.box_px, self.grid.pixel_size_A)
+        local = self.options.regularisation == "local"
+        cutoff_A = self._cutoff_A(self._local_filter((half1, half2), progress.fsc)) if local else None
         refined = Refined(
             np.concatenate(self.rows), _joined([result.poses for result in results]), (half1, half2), whole,
             progress.fsc, masked_fsc(half1, half2, everything), self.mask, reached_A, progress.iterations,
+            cutoff_A,
         )  # fmt: skip
         self._judge(refined)
         return refined

@@ -37,6 +37,11 @@ def trusted(curve: Float[Tensor, " shells"]) -> Float[Tensor, " shells"]:
     return result
 
 
+def last_trusted_shell(curve: Float[Tensor, " shells"]) -> int:
+    """Last shell before the curve's first fall below noise, at least 1."""
+    return max(1, int(torch.count_nonzero(trusted(curve)[1:])))
+
+
 def ssnr_of_half(curve: Float[Tensor, " shells"]) -> Float[Tensor, " shells"]:
     """Spectral signal-to-noise ratio of one half-map, ``FSC / (1 - FSC)``."""
     safe = trusted(curve)
