@@ -43,7 +43,7 @@ STEP = Step(
              ("rot_rad", "tilt_rad", "psi_rad", "shift_x_A", "shift_y_A", "half_set",
               "log_likelihood_contribution", "max_posterior"),
              file="particles.star"),
-        Port("cutoff", "volume", "Cut-off in Å of the local low-pass filter, if regularisation is local.",
+        Port("cutoff", "volume", "Cut-off in Å of the low-pass filter of each place, if regularisation is local.",
              file="cutoff.mrc", optional=True),
         Port("fsc", "table", "FSC of the half-maps, within the mask and without.", file="fsc.star"),
         Port("iterations", "table", "What happened in each iteration.", file="iterations.star"),

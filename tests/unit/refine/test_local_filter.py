@@ -5,8 +5,9 @@ import torch
 
 from halfmap.fourier.fsc import fsc
 from halfmap.fourier.grid import radius_px
+from halfmap.fourier.shells import shell_index_3d, spread
 from halfmap.fourier.windows import soft_ball
-from halfmap.refine.volume.local_filter import LocalFilter, bank_of, fit_local_filter, low_pass
+from halfmap.refine.volume.local_filter import LocalFilter, bank_of, fit_local_filter, low_pass, unshrunk
 from halfmap.refine.volume.regularise import last_trusted_shell
 
 BOX_PX = 48
@@ -88,7 +89,7 @@ def test_noise_is_filtered_away(mask, seed):
     halves = noisy(torch.zeros((BOX_PX,) * 3), 1.0, seed)
     chosen = fit_local_filter(*halves, mask, BANK)
     assert float(chosen.place[mask > 0.5].median()) <= 0.5
-    assert float(chosen.passed_frac(mask, BOX_PX // 2 + 1)[8:18].mean()) < 0.05
+    assert float(chosen.place[mask > 0.5].mean()) < 0.5
 
     def agreement(filtered):
         first, second = ((volume * mask).flatten() for volume in filtered)
@@ -128,22 +129,12 @@ def test_between_cutoffs_and_no_steps(two_parts, mask):
     assert float(fsc(uniform[2].applied(two_parts), two_parts)[1:10].min()) > 0.999
 
 
-def test_signal_is_gathered_where_it_passes(mask):
-    """A place that is 2 (of 4 and more) in half of the mask lets the third band through in that half."""
-    x = torch.arange(BOX_PX).expand((BOX_PX,) * 3)
-    half = LocalFilter(BANK, torch.where(x < BOX_PX // 2, 2.0, 0.0))
-    share = float((mask * (x < BOX_PX // 2)).sum() / mask.sum())
-    passed = half.passed_frac(mask, BOX_PX // 2 + 1)
-    assert float(passed[0]) == 1.0
-    beyond_first, before_third = math.ceil(BANK[0] + 1), math.floor(BANK[2] - 1)
-    assert passed[beyond_first : before_third + 1].tolist() == pytest.approx(
-        [share] * (before_third + 1 - beyond_first)
-    )
-    ssnr = torch.full((BOX_PX // 2 + 1,), 0.4, dtype=torch.float64)
-    inside = half.ssnr_where_passed(ssnr, mask)
-    assert float(inside[0]) == pytest.approx(0.4)
-    assert float(inside[beyond_first]) == pytest.approx(0.4 / share)
-    assert float(inside[-1]) == pytest.approx(0.4 / 0.02)
+def test_unshrunk_takes_off_the_mean_gain_of_shells(two_parts):
+    ssnr = torch.cat([torch.linspace(8.0, 0.2, 15, dtype=torch.float64), torch.zeros(BOX_PX // 2 - 14)])
+    gain = spread(ssnr / (1 + ssnr), shell_index_3d(BOX_PX)).float()
+    kept = spread((ssnr > 0).float(), shell_index_3d(BOX_PX))
+    shrunk, expected = (torch.fft.irfftn(torch.fft.rfftn(two_parts) * f, s=two_parts.shape) for f in (gain, kept))
+    torch.testing.assert_close(unshrunk(shrunk, ssnr), expected, atol=1e-5, rtol=0)
 
 
 def test_last_trusted_shell():

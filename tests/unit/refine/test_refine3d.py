@@ -206,17 +206,19 @@ def test_optics_groups_of_two_samplings_are_refined_together(phantom, simulated,
 
 
 @pytest.mark.truth
-def test_noise_does_not_become_the_reference(phantom, simulated, session):
+@pytest.mark.parametrize("regularisation", ["uniform", "local"])
+def test_noise_does_not_become_the_reference(phantom, simulated, session, regularisation):
     """'Einstein from noise': nothing beyond the resolution that the reference was given, and a warning."""
     volume, grid = phantom(48, 3.0, 100.0), MapGrid(48, 3.0)
     data = simulated([volume], [300], snr=1.0, diameter_A=100.0)
     noise = data.with_images(np.random.default_rng(1).normal(size=(300, 48, 48)))
     told = session()
-    result = refine(noise, grid, volume, options(100.0, initial_resolution_A=30.0), told)
+    result = refine(noise, grid, volume, options(100.0, initial_resolution_A=30.0, regularisation=regularisation), told)
     assert result.resolution_A > 25.0
     beyond = int(grid.shell_of_resolution(15.0))
     assert float(result.fsc[beyond:].abs().mean()) < 0.1
     assert any("pure noise" in warning for warning in told.warnings)
     real = session()
-    refine(data, grid, volume, options(100.0, initial_resolution_A=30.0, max_iterations=4), real)
+    chosen = options(100.0, initial_resolution_A=30.0, max_iterations=4, regularisation=regularisation)
+    refine(data, grid, volume, chosen, real)
     assert not any("pure noise" in warning for warning in real.warnings)

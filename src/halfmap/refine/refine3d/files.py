@@ -35,7 +35,7 @@ def refine_particles(
 ) -> dict[str, Any]:
     """Refine particles and write ``half1.mrc``, ``half2.mrc``, ``map.mrc`` and the tables into a folder.
 
-    With local regularisation also ``cutoff.mrc``, the cut-off in Å that was chosen at each place.
+    With local regularisation also ``cutoff.mrc``, the cut-off in Å of the low-pass filter of each place.
 
     Parameters
     ----------

@@ -33,6 +33,6 @@ class RefineOptions(SymmetryOptions):
         advanced=True, ge=0, le=1000,
     )  # fmt: skip
     regularisation: Literal["uniform", "local"] = option(
-        "uniform", help="How the references of the next search are filtered: alike everywhere, by the FSC; or also "
-        "by a low-pass filter of its own for every place, cross-validated between the halves.",
+        "uniform", help="How the references of the next search are filtered: alike everywhere, by the FSC; or by a "
+        "low-pass filter of its own at each place, chosen by how well the halves predict each other there.",
     )  # fmt: skip

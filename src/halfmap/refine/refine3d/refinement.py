@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +26,7 @@ from halfmap.refine.refine3d.options import FIRST_RESOLUTIONS_A, RefineOptions
 from halfmap.refine.refine3d.reference import fitted_scale, on_grid
 from halfmap.refine.search.poses import Poses, SearchPlan, plan_search
 from halfmap.refine.session import Session
-from halfmap.refine.volume.local_filter import LocalFilter, bank_of, fit_local_filter
+from halfmap.refine.volume.local_filter import LocalFilter, bank_of, fit_local_filter, unshrunk
 from halfmap.refine.volume.reconstruct import Accumulator
 from halfmap.refine.volume.regularise import (
     last_trusted_shell,
@@ -52,7 +51,7 @@ MASK_SHELLS = 2.0
 NO_GAIN = 0.9
 """A final resolution worse than this share of the starting one is not evidence of a structure."""
 COARSEST_CUTOFF = 1.5
-"""The coarsest local filter, in units of the starting resolution in Å."""
+"""What is coarser than this many times the starting resolution is not filtered locally."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +79,7 @@ class Refined:
     iterations
         Facts of each iteration.
     cutoff_A
-        Of the low-pass filter that was chosen last at each place, if regularisation is local.
+        Cut-off that the last half-maps support at each place, if regularisation is local.
     """
 
     rows: Array
@@ -288,29 +287,26 @@ class Refinement:
                 result.poses.shift_A[:, 0].clone(), result.settled & (not progress.closing), result.noise,
                 result.shift_sigma_A,
             )
-            for half, result, reference in zip(
-                halves, results, self._regularised(joined, results, progress.fsc), strict=True
-            )
+            for half, result, reference in zip(halves, results, self._regularised(joined, progress.fsc), strict=True)
         ]  # fmt: skip
 
     def _regularised(
-        self, joined: tuple[Accumulator, Accumulator], results: list[HalfResult], curve: Tensor
-    ) -> list[Float[Tensor, "z y x"]]:
+        self, joined: tuple[Accumulator, Accumulator], curve: Tensor
+    ) -> tuple[Float[Tensor, "z y x"], Float[Tensor, "z y x"]]:
         """Both halves' maps, filtered for the next search."""
         ssnr, box_px = ssnr_of_half(curve), self._box_px(joined[0].radius_px)
+        half1, half2 = (sums.volume(ssnr, box_px) for sums in joined)
         if self.options.regularisation == "uniform":
-            return [sums.volume(ssnr, box_px) for sums in joined]
-        # Where the halves are joined they say nothing about each other: the choice is made on what they were before.
-        halves = [result.sums.volume(box_px=box_px) for result in results]
-        chosen = self._local_filter(halves, curve)
-        ssnr = chosen.ssnr_where_passed(ssnr, self._mask_on(box_px))
-        return [chosen.applied(sums.volume(ssnr, box_px)) for sums in joined]
+            return half1, half2
+        half1, half2 = unshrunk(half1, ssnr), unshrunk(half2, ssnr)
+        chosen = self._local_filter(half1, half2, curve)
+        return chosen.applied(half1), chosen.applied(half2)
 
-    def _local_filter(self, halves: Sequence[Float[Tensor, "z y x"]], curve: Tensor) -> LocalFilter:
-        """Low-pass filters chosen by two unfiltered half-maps, between the start and the last shell above noise."""
-        half1, half2 = halves
+    def _local_filter(self, half1: Float[Tensor, "z y x"], half2: Float[Tensor, "z y x"], curve: Tensor) -> LocalFilter:
+        """Local filters between the starting resolution, or where the halves are joined, and the last trusted shell."""
         mask = self._mask_on(half1.shape[0])
-        coarsest = self.grid.shell_of_resolution(COARSEST_CUTOFF * self.initial_resolution_A)
+        start, join_A = self.grid.length_A / (COARSEST_CUTOFF * self.initial_resolution_A), self.options.join_below_A
+        coarsest = max(start, self.grid.shell_of_resolution(join_A)) if join_A else start
         chosen = fit_local_filter(half1, half2, mask, bank_of(coarsest, last_trusted_shell(curve) + 1.0))
         low, middle, high = np.percentile(self._cutoff_A(chosen)[mask > 0.5].cpu().numpy(), (10, 50, 90))
         self.session.log(f"local filters: {middle:.1f} Å (median), {low:.1f} to {high:.1f} Å for most of the mask")
@@ -399,7 +395,7 @@ class Refinement:
         everything = torch.ones_like(self.mask)
         reached_A = resolution_A(progress.fsc, FSC_HALF_MAP_THRESHOLD, self.grid.box_px, self.grid.pixel_size_A)
         local = self.options.regularisation == "local"
-        cutoff_A = self._cutoff_A(self._local_filter((half1, half2), progress.fsc)) if local else None
+        cutoff_A = self._cutoff_A(self._local_filter(half1, half2, progress.fsc)) if local else None
         refined = Refined(
             np.concatenate(self.rows), _joined([result.poses for result in results]), (half1, half2), whole,
             progress.fsc, masked_fsc(half1, half2, everything), self.mask, reached_A, progress.iterations,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from halfmap.fourier.grid import radius_px
+from halfmap.fourier.shells import shell_index_3d, spread
 from halfmap.fourier.windows import cosine_edge
 
 CUTOFF_RATIO = 1.3
@@ -22,8 +22,6 @@ COARSEST_SHARE = 1 / 1.5
 WINDOW_WAVELENGTHS = 2.0
 """Full width at half maximum of the window that errors are averaged in, in wavelengths of the cut-off."""
 _FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
-LEAST_PASSED_FRAC = 0.02
-"""Signal is not taken to be gathered in less than this share of a mask."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,25 +48,6 @@ class LocalFilter:
             filtered = filtered + (finer - coarser) * self._passing(band)
             coarser = finer
         return filtered
-
-    def passed_frac(self, mask: Float[Tensor, "z y x"], n_shells: int) -> Float[Tensor, " shells"]:
-        """Share of a mask that each shell is let through in, float64."""
-        shell = torch.arange(n_shells, dtype=torch.float64)
-        profiles = [low_pass(shell, cutoff_px) for cutoff_px in self.cutoffs_px]
-        passed = profiles[0]
-        for band, (coarser, finer) in enumerate(pairwise(profiles)):
-            share = float((self._passing(band) * mask).double().sum() / mask.double().sum())
-            passed = passed + (finer - coarser) * share
-        return passed
-
-    def ssnr_where_passed(
-        self, ssnr: Float[Tensor, " shells"], mask: Float[Tensor, "z y x"]
-    ) -> Float[Tensor, " shells"]:
-        """Signal-to-noise ratio where shells are let through, from their mean over the mask.
-
-        The noise is alike everywhere; the signal is where the filter lets it through.
-        """
-        return ssnr / self.passed_frac(mask, len(ssnr)).to(ssnr).clamp(min=LEAST_PASSED_FRAC)
 
     def cutoff_px(self) -> Float[Tensor, "z y x"]:
         """The cut-off of each voxel in shells, interpolated geometrically between those of the bank."""
@@ -116,7 +95,8 @@ def fit_local_filter(
     Parameters
     ----------
     half1, half2
-        Maps of two halves that share nothing, neither filtered nor masked.
+        Maps of the halves, not shrunk by a Wiener filter and not masked; from the coarsest cut-off on they share
+        nothing.
     mask
         Voxels that count; outside of it the coarsest filter is taken.
     cutoffs_px
@@ -134,6 +114,18 @@ def fit_local_filter(
         errors.append(errors[-1] + _local_mean(change, mask, cutoff_px))
         coarser = finer
     return LocalFilter(cutoffs_px, _least(torch.stack(errors)) * (mask > 0))
+
+
+def unshrunk(volume: Float[Tensor, "z y x"], ssnr: Float[Tensor, " shells"]) -> Float[Tensor, "z y x"]:
+    """A Wiener-filtered map with the mean gain of each shell, ``SSNR / (1 + SSNR)``, taken off again.
+
+    What is left of the filter is that directions which were seldom seen count less than others. Shells without
+    signal stay empty.
+    """
+    factor = torch.where(ssnr > 0, (1 + ssnr) / ssnr.clamp(min=1e-12), 0.0).to(volume)
+    gain = spread(factor, shell_index_3d(volume.shape[0], volume.device))
+    filtered: Tensor = torch.fft.irfftn(torch.fft.rfftn(volume) * gain, s=volume.shape)
+    return filtered
 
 
 def _low_passed(transform: Tensor, cutoff_px: float) -> Float[Tensor, "z y x"]:
