@@ -12,8 +12,9 @@ The two halves of the particles have conformations of their own, so that disorde
 correlate. Prints for each way of regularising: FSC = 0.143 of the half-maps within a mask of the rigid domains
 (corrected for the mask), FSC = 0.5 of the map with the truth within the same mask, the FSC of the half-maps with random
 phases at that resolution, the same two figures within the sphere that the refinement itself uses, the median error of
-the poses, and the refinement's CPU seconds. All are of the same particles and the same start. Areas under the FSC are
-in shells; the one that the halves promise for the truth, sqrt(2 FSC / (1 + FSC)), must not exceed the one measured.
+the poses, and the refinement's CPU seconds. All are of the same particles and the same start. Areas under the FSC to
+8.5 Å are in shells; what the halves promise for the truth, sqrt(2 FSC / (1 + FSC)), should not grow more than what is
+measured.
 
 With ``--randomise-beyond 13`` the phases of every image beyond 13 Å are replaced by those of noise before refining
 (Chen et al. 2013, Ultramicroscopy 135, 24): agreement of the halves beyond that, ``fsc_beyond`` within the
@@ -72,6 +73,8 @@ HINGE_SIGMA_RAD = 20.0 * DEG
 BELT_RADIUS_A, BELT_HEIGHT_A, BELT_EDGE_A = 64.0, 40.0, 8.0
 BELT_TEXTURE_A = 7.0
 """Resolution that the disorder of the belt ends at."""
+AREA_TO_A = 8.5
+"""Areas under the FSC end here: beyond, the promise of mere noise is positive."""
 BELT_LEVEL, BELT_SPREAD = 0.3, 1.0
 """Mean and standard deviation of the belt, in standard deviations of the rigid domains within their mask."""
 
@@ -193,13 +196,14 @@ def judged(folder: Path, regularisation: str, sample: Specimen, mask: Float[Tens
     mean = torch.as_tensor(np.mean([volume.data for volume in sample.conformations], axis=0, dtype=np.float64)).float()
     with_truth = fsc((half1 + half2) / 2 * mask, mean * mask)
     beyond = min(int(np.ceil(curves.resolution_shell())), BOX_PX // 2)
+    inner = slice(1, round(BOX_PX * PIXEL_SIZE_A / AREA_TO_A))
     return {
         "half_0.143_A": round(curves.resolution_A(), 2),
         "truth_0.5_A": round(resolution_A(with_truth, 0.5, BOX_PX, PIXEL_SIZE_A), 2),
         "randomised_fsc": round(float(curves.phase_randomised[beyond]), 3),
-        "half_area_shells": round(float(curves.corrected[1:].sum()), 2),
-        "truth_area_shells": round(float(with_truth[1:].sum()), 2),
-        "promised_area_shells": round(float(_promised(curves.corrected)[1:].sum()), 2),
+        "half_area_shells": round(float(curves.corrected[inner].sum()), 2),
+        "truth_area_shells": round(float(with_truth[inner].sum()), 2),
+        "promised_area_shells": round(float(_promised(curves.corrected)[inner].sum()), 2),
     }
 
 
