@@ -43,6 +43,8 @@ STEP = Step(
              ("rot_rad", "tilt_rad", "psi_rad", "shift_x_A", "shift_y_A", "half_set",
               "log_likelihood_contribution", "max_posterior"),
              file="particles.star"),
+        Port("cutoff", "volume", "Cut-off in Å of the low-pass filter of each place, if regularisation is local.",
+             file="cutoff.mrc", optional=True),
         Port("fsc", "table", "FSC of the half-maps, within the mask and without.", file="fsc.star"),
         Port("iterations", "table", "What happened in each iteration.", file="iterations.star"),
     ),
@@ -55,6 +57,9 @@ STEP = Step(
                  "J. Mol. Biol. 415, 406-418.", "10.1016/j.jmb.2011.11.010"),
         Citation("scheres2012b", "Scheres, S. H. W. & Chen, S. (2012). Prevention of overfitting in cryo-EM structure "
                  "determination. Nat. Methods 9, 853-854.", "10.1038/nmeth.2115"),
+        Citation("punjani2020", "Punjani, A., Zhang, H. & Fleet, D. J. (2020). Non-uniform refinement: adaptive "
+                 "regularization improves single-particle cryo-EM reconstruction. Nat. Methods 17, 1214-1221.",
+                 "10.1038/s41592-020-00990-8"),
     ),
     uses_accelerator=True,
     example="halfmap refine ex/particles.star --reference ref.mrc --diameter 190 --symmetry C1 --out r",

@@ -82,15 +82,38 @@ def test_same_bits_whatever_the_number_of_threads(small, session):
     assert not torch.equal(one.map, other_seed.map)
 
 
-def test_killed_after_a_checkpoint_it_ends_with_the_same_bits(small, session):
+@pytest.mark.parametrize("regularisation", ["uniform", "local"])
+def test_killed_after_a_checkpoint_it_ends_with_the_same_bits(small, session, regularisation):
     volume, data, grid = small
-    straight = refine(data, grid, volume, options(80.0, max_iterations=3), session())
+    chosen = options(80.0, max_iterations=3, regularisation=regularisation)
+    straight = refine(data, grid, volume, chosen, session())
     killed = session(die_at=2)
     with pytest.raises(KeyboardInterrupt):
-        refine(data, grid, volume, options(80.0, max_iterations=3), killed)
-    continued = refine(data, grid, volume, options(80.0, max_iterations=3), session(checkpoints=killed.checkpoints))
+        refine(data, grid, volume, chosen, killed)
+    continued = refine(data, grid, volume, chosen, session(checkpoints=killed.checkpoints))
     assert all(torch.equal(a, b) for a, b in zip(outputs(straight), outputs(continued), strict=True))
     assert [f["iteration"] for f in continued.iterations] == [1, 2, 3]
+
+
+def test_local_regularisation_filters_references_and_nothing_that_is_reported(small, session):
+    """After one iteration maps and FSC have the same bits; the references for the next one have not."""
+    volume, data, grid = small
+    ways = [options(80.0, max_iterations=1, regularisation=way) for way in ("uniform", "local")]
+    uniform, local = (refine(data, grid, volume, chosen, session()) for chosen in ways)
+    assert all(torch.equal(a, b) for a, b in zip(outputs(uniform), outputs(local), strict=True))
+    assert uniform.cutoff_A is None
+    inside = local.cutoff_A[local.mask > 0.5]
+    start_A = 20.0  # A quarter of the diameter.
+    assert float(inside.max()) <= 1.5 * start_A * 1.001
+    assert float(inside.min()) >= grid.length_A / (grid.box_px // 2 + 1)
+    saved = []
+    for way in ("uniform", "local"):
+        killed = session(die_at=1)
+        with pytest.raises(KeyboardInterrupt):
+            refine(data, grid, volume, options(80.0, max_iterations=2, regularisation=way), killed)
+        saved.append(killed.checkpoints["refine"][1])
+    assert not np.array_equal(saved[0]["reference_1"], saved[1]["reference_1"])
+    assert np.array_equal(saved[0]["fsc"], saved[1]["fsc"])
 
 
 def test_nothing_leaks_from_one_half_to_the_other(small, session):
@@ -185,17 +208,19 @@ def test_optics_groups_of_two_samplings_are_refined_together(phantom, simulated,
 
 
 @pytest.mark.truth
-def test_noise_does_not_become_the_reference(phantom, simulated, session):
+@pytest.mark.parametrize("regularisation", ["uniform", "local"])
+def test_noise_does_not_become_the_reference(phantom, simulated, session, regularisation):
     """'Einstein from noise': nothing beyond the resolution that the reference was given, and a warning."""
     volume, grid = phantom(48, 3.0, 100.0), MapGrid(48, 3.0)
     data = simulated([volume], [300], snr=1.0, diameter_A=100.0)
     noise = data.with_images(np.random.default_rng(1).normal(size=(300, 48, 48)))
     told = session()
-    result = refine(noise, grid, volume, options(100.0, initial_resolution_A=30.0), told)
+    result = refine(noise, grid, volume, options(100.0, initial_resolution_A=30.0, regularisation=regularisation), told)
     assert result.resolution_A > 25.0
     beyond = int(grid.shell_of_resolution(15.0))
     assert float(result.fsc[beyond:].abs().mean()) < 0.1
     assert any("pure noise" in warning for warning in told.warnings)
     real = session()
-    refine(data, grid, volume, options(100.0, initial_resolution_A=30.0, max_iterations=4), real)
+    chosen = options(100.0, initial_resolution_A=30.0, max_iterations=4, regularisation=regularisation)
+    refine(data, grid, volume, chosen, real)
     assert not any("pure noise" in warning for warning in real.warnings)

@@ -33,6 +33,8 @@ def refine_particles(
 ) -> dict[str, Any]:
     """Refine particles and write ``half1.mrc``, ``half2.mrc``, ``map.mrc`` and the tables into a folder.
 
+    With local regularisation also ``cutoff.mrc``, the cut-off in Å of the low-pass filter of each place.
+
     Parameters
     ----------
     images
@@ -128,10 +130,13 @@ def _iteration_block(iterations: list[dict[str, Any]]) -> StarBlock:
 
 
 def _write_maps(folder: Path, refined: Refined, grid: MapGrid) -> None:
-    for name, volume in (
-        ("half1.mrc", refined.half_maps[0]),
-        ("half2.mrc", refined.half_maps[1]),
-        ("map.mrc", refined.map),
-        ("mask.mrc", refined.mask),
-    ):
+    maps = {
+        "half1.mrc": refined.half_maps[0],
+        "half2.mrc": refined.half_maps[1],
+        "map.mrc": refined.map,
+        "mask.mrc": refined.mask,
+    }
+    if refined.cutoff_A is not None:
+        maps["cutoff.mrc"] = refined.cutoff_A
+    for name, volume in maps.items():
         write_volume(folder / name, Volume(volume.cpu().numpy(), grid.pixel_size_A))

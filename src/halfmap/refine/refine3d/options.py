@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from halfmap.geometry.options import SymmetryOptions
 from halfmap.options import option
@@ -50,4 +51,8 @@ class RefineOptions(SymmetryOptions):
     join_below_A: float = option(
         40.0, help="The halves share their references at resolutions worse than this, to keep one frame.",
         advanced=True, ge=0, le=1000,
+    )  # fmt: skip
+    regularisation: Literal["uniform", "local"] = option(
+        "uniform", help="How the references of the next search are filtered: alike everywhere, by the FSC; or by a "
+        "low-pass filter of its own at each place, chosen by how well the halves predict each other there.",
     )  # fmt: skip

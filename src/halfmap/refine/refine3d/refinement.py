@@ -25,11 +25,12 @@ from halfmap.refine.refine3d.half import HalfResult, HalfState, first_noise, ite
 from halfmap.refine.refine3d.local import focus_of
 from halfmap.refine.refine3d.options import FIRST_RESOLUTIONS_A, RefineOptions
 from halfmap.refine.refine3d.reference import fitted_scale, on_grid
+from halfmap.refine.refine3d.regulariser import Regulariser
 from halfmap.refine.refine3d.solvent import Solvent
 from halfmap.refine.search.poses import Poses, SearchPlan, plan_search
 from halfmap.refine.search.prior import GivenPoses
 from halfmap.refine.session import Session
-from halfmap.refine.volume.regularise import corrected_fsc, masked_fsc, reach, ssnr_of_half, ssnr_of_whole, trusted
+from halfmap.refine.volume.regularise import corrected_fsc, masked_fsc, reach, ssnr_of_whole, trusted
 from halfmap.refine.work import single_threaded_torch
 from halfmap.typing import Array
 
@@ -72,6 +73,8 @@ class Refined:
         At FSC = 0.143 within the mask.
     iterations
         Facts of each iteration.
+    cutoff_A
+        Cut-off that the last half-maps support at each place, if regularisation is local.
     """
 
     rows: Array
@@ -83,6 +86,7 @@ class Refined:
     mask: Float[Tensor, "z y x"]
     resolution_A: float
     iterations: list[dict[str, Any]]
+    cutoff_A: Float[Tensor, "z y x"] | None
 
 
 @dataclass(eq=False)
@@ -151,6 +155,7 @@ class Refinement:
         self.focus = focus_of(options, mask, self.grid)
         self.given = [None if given is None else given.of(rows) for rows in self.rows]
         self._masks_reference = mask is not None
+        self.regulariser = Regulariser(self.grid, self.solvent, options, self.initial_resolution_A, session)
         self._reference = reference
         self._started = time.monotonic()
 
@@ -228,6 +233,9 @@ class Refinement:
     def _resolution_A(self, curve: Tensor) -> float:
         return resolution_A(curve, FSC_HALF_MAP_THRESHOLD, self.grid.box_px, self.grid.pixel_size_A)
 
+    def _trusted(self, curve: Tensor) -> Tensor:
+        return trusted(curve, self._independent_frac())
+
     def _independent_frac(self) -> float:
         """Share of a shell's Fourier coefficients that are independent within the mask and under the symmetry."""
         return self.solvent.volume_frac() / len(point_group(self.options.symmetry))
@@ -243,7 +251,7 @@ class Refinement:
         """Write down what happened, and decide how the next iteration is done."""
         shell = reach(curve, FSC_HALF_MAP_THRESHOLD, self._independent_frac())
         # Of the shells that every iteration inserts: what the last one adds beyond is no gain.
-        content = float(trusted(curve, self._independent_frac())[1 : self._ahead_px(progress) + 1].sum())
+        content = float(self._trusted(curve)[1 : self._ahead_px(progress) + 1].sum())
         turned = torch.cat([r.turned_rad for r in results])
         moved = torch.cat([r.moved_A for r in results])
         poses = [r.poses for r in results]
@@ -284,16 +292,15 @@ class Refinement:
     def _next_halves(self, halves: list[HalfState], results: list[HalfResult], progress: _Progress) -> list[HalfState]:
         join = self.grid.shell_of_resolution(self.options.join_below_A) if self.options.join_below_A else 0.0
         results[0].sums.join_below(results[1].sums, join)
-        ssnr = ssnr_of_half(trusted(progress.fsc, self._independent_frac()))
-        box_px = self._box_px(results[0].sums.radius_px)
-        mask = self.solvent.on(box_px)
+        sums = (results[0].sums, results[1].sums)
+        references = self.regulariser.references(sums, self._trusted(progress.fsc), self._box_px(sums[0].radius_px))
         return [
             HalfState(
-                half.rows, result.sums.volume(ssnr, box_px) * mask, result.poses.rot_img_from_map[:, 0].clone(),
+                half.rows, reference, result.poses.rot_img_from_map[:, 0].clone(),
                 result.poses.shift_A[:, 0].clone(), result.settled & (not progress.closing), result.noise,
                 result.shift_sigma_A, half.given,
             )
-            for half, result in zip(halves, results, strict=True)
+            for half, result, reference in zip(halves, results, references, strict=True)
         ]  # fmt: skip
 
     # --- start, checkpoints, end -----------------------------------------------------------------
@@ -375,14 +382,16 @@ class Refinement:
 
     def _outcome(self, results: list[HalfResult], progress: _Progress) -> Refined:
         half1, half2 = (result.sums.volume() for result in results)
+        curve = self._trusted(progress.fsc)
         results[0].sums.add(results[1].sums)
-        whole = results[0].sums.volume(ssnr_of_whole(trusted(progress.fsc, self._independent_frac())))
+        whole = results[0].sums.volume(ssnr_of_whole(curve))
         everything = torch.ones_like(whole)
         reached_A = self._resolution_A(progress.fsc)
+        cutoff_A = self.regulariser.cutoff_A(half1, half2, curve) if self.regulariser.is_local else None
         refined = Refined(
             np.concatenate(self.rows), _joined([result.poses for result in results]), (half1, half2), whole,
             progress.fsc, masked_fsc(half1, half2, everything), self.solvent.on(self.grid.box_px), reached_A,
-            progress.iterations,
+            progress.iterations, cutoff_A,
         )  # fmt: skip
         self._judge(refined)
         return refined

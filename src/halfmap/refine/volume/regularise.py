@@ -80,6 +80,12 @@ def trusted(curve: Float[Tensor, " shells"], independent_frac: float) -> Float[T
     return result
 
 
+def last_trusted_shell(trusted_curve: Float[Tensor, " shells"]) -> int:
+    """Last shell with signal, at least 1."""
+    signal = torch.nonzero(trusted_curve[1:])
+    return int(signal[-1]) + 1 if len(signal) else 1
+
+
 def ssnr_of_half(trusted_curve: Float[Tensor, " shells"]) -> Float[Tensor, " shells"]:
     """Spectral signal-to-noise ratio of one half-map, ``FSC / (1 - FSC)``."""
     return trusted_curve / (1 - trusted_curve)
