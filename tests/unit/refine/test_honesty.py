@@ -11,9 +11,10 @@ from halfmap.geometry.rotations import angular_distance_rad, matrix_from_rotatio
 from halfmap.refine.images.alignment_box import Statistics
 from halfmap.refine.images.lattice import Lattice, MapGrid
 from halfmap.refine.refine3d.half import HalfState, first_noise, iterate
-from halfmap.refine.search.climb import Landscape, ShiftPrior, climb
+from halfmap.refine.search.climb import Landscape, climb
 from halfmap.refine.search.local import SliceSource, interpolate, pose_scores_plain
 from halfmap.refine.search.poses import PoseSearch, plan_search
+from halfmap.refine.search.prior import PosePrior
 from halfmap.units import DEG
 
 DIAMETER_A, RADIUS_PX = 60.0, 8
@@ -115,7 +116,7 @@ def test_evidence_of_a_mode_is_the_integral_over_it(phantom):
     weighted = (slice_at + math.sqrt(sigma2) * noise) / sigma2
     weights = torch.full((1, len(lattice)), 1 / sigma2, dtype=torch.float64)
     statistics = Statistics(weighted.to(torch.complex64), weights.float())
-    landscape = Landscape(source, lattice, statistics, ShiftPrior(at_rest, 1e3))
+    landscape = Landscape(source, lattice, statistics, PosePrior(at_rest, 1e3))
     start = landscape.scored(image, rot, at_rest, 9)
     mode = climb(landscape, start, 9, n_steps=20, max_turn_rad=0.2, max_shift_box=0.05)
     values, axes = torch.linalg.eigh(mode.information[0])
