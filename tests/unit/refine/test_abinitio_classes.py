@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from halfmap.data.records import ImageSet
+from halfmap.data.records import ImageSet, Volume
 from halfmap.data.table import Table
 from halfmap.fourier.slices import prepare_volume
 from halfmap.geometry.symmetry import symmetrise_poses
 from halfmap.io.mrc import read_volume, write_stack
 from halfmap.io.relion import read_image_set
 from halfmap.io.star import read_star
+from halfmap.refine.abinitio.class_outputs import ranked, write_classes
 from halfmap.refine.abinitio.classes import BALANCING, EMPTY_FRAC, ClassState
 from halfmap.refine.abinitio.files import reconstruct_particles
 from halfmap.refine.abinitio.options import AbInitioOptions
-from halfmap.refine.abinitio.schedule import SORTING_STEPS, Step, schedule
-from halfmap.refine.abinitio.search import AbInitio, centre_of_mass_px, free_part, rolled
+from halfmap.refine.abinitio.schedule import SORTING_STEPS, Step, fine_steps, schedule
+from halfmap.refine.abinitio.search import MOMENTUM, AbInitio, centre_of_mass_px, free_part, rolled
 from halfmap.refine.images.lattice import MapGrid
 from halfmap.refine.rings.expectation import Assignment, Classifier, DrawnPoses, Maps
 from halfmap.refine.rings.sampling import rings_of_volume
@@ -163,6 +164,20 @@ def test_an_empty_class_begins_anew_from_the_largest(small):
     assert np.isclose(after.classes.frac.sum(), 1.0)
 
 
+def test_each_class_is_pushed_on_its_own(small):
+    """In the climbing steps of a fine search each map has its own momentum."""
+    run = search_of(small[1], 2)
+    climbing, _ = fine_steps(16.0, DIAMETER_A, 60, GRID.length_A, GRID.nyquist_px)
+    first = run.advance(run.start(0, climbing), climbing)
+    second = run.advance(first, climbing)
+    for before, after in zip(first.velocities, second.velocities, strict=True):
+        assert float((after - MOMENTUM * before).norm()) > 0.1 * float(before.norm())
+    assert not torch.equal(*second.velocities)
+    unmoved = replace(first, velocities=tuple(0 * velocity for velocity in first.velocities))
+    differences = [a - b for a, b in zip(second.volumes, run.advance(unmoved, climbing).volumes, strict=True)]
+    assert all(float(difference.norm()) > 0 for difference in differences)
+
+
 def test_classes_are_let_go_and_sorted_at_the_end():
     one, several = (
         [
@@ -232,6 +247,24 @@ def test_without_classes_nothing_of_them_is_written(small, session, tmp_path):
     assert not (tmp_path / "classes.star").exists()
     assert "class_number" not in read_image_set(tmp_path / "particles.star", "particles").rows
     assert "class_frac" not in figures
+
+
+def test_a_class_without_particles_is_told_and_has_no_map(small, session, tmp_path):
+    run = search_of(small[1], 2)
+    state = run.advance(run.start(0, STEP), STEP)
+    classes = replace(state.classes, posterior=np.tile([0.0, 1.0], (120, 1)))
+    result = ranked(replace(state, classes=classes))
+    assert torch.equal(result.volume, state.volumes[1])
+    volumes = [Volume(volume.numpy(), GRID.pixel_size_A) for volume in result.volumes]
+    told = session()
+    figures = write_classes(tmp_path, volumes, result, [20.0, np.inf], told)
+    assert (figures["class_frac"], figures["class_resolution_A"]) == ([1.0, 0.0], [20.0, None])
+    assert [path.name for path in tmp_path.glob("*.mrc")] == ["map_class001.mrc"]
+    assert "class 2 holds 0.0%" in told.warnings[0]
+    page = Report("abinitio")
+    abinitio_section(page, tmp_path, figures)
+    assert page.render().count("<figure>") == 1
+    assert "no map of it" in page.render()
 
 
 @pytest.mark.truth

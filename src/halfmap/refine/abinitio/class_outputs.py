@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,9 @@ from halfmap.refine.abinitio.classes import EMPTY_FRAC, ClassState
 from halfmap.refine.abinitio.hypothesis import Hypothesis
 from halfmap.refine.session import Session
 from halfmap.typing import Array
+
+NO_MAP = "None"
+"""In place of the file of a class that no particle is in."""
 
 
 def ranked(best: Hypothesis) -> Hypothesis:
@@ -34,7 +38,7 @@ def ranked(best: Hypothesis) -> Hypothesis:
 def write_classes(
     folder: Path, maps: Sequence[Volume], result: Hypothesis, resolution_A: Sequence[float], session: Session
 ) -> dict[str, Any]:
-    """Write ``map_class001.mrc``, ``map_class002.mrc`` ... and ``classes.star``.
+    """Write ``map_class001.mrc``, ``map_class002.mrc`` ... and ``classes.star``; a class without particles has no map.
 
     Parameters
     ----------
@@ -53,14 +57,16 @@ def write_classes(
     -------
     Figures for the record of the job.
     """
-    files = [f"map_class{number:03d}.mrc" for number in range(1, len(maps) + 1)]
-    for file, volume in zip(files, maps, strict=True):
-        write_volume(folder / file, volume)
     counts = _population(result.classes)
     shares = counts / max(counts.sum(), 1)
+    names = []
+    for number, (count, volume) in enumerate(zip(counts, maps, strict=True), start=1):
+        names.append(f"{folder.name}/map_class{number:03d}.mrc" if count else NO_MAP)
+        if count:
+            write_volume(folder / f"map_class{number:03d}.mrc", volume)
     block = StarBlock(
         {
-            "rlnReferenceImage": np.array([f"{folder.name}/{file}" for file in files], object),
+            "rlnReferenceImage": np.array(names, object),
             "rlnClassDistribution": shares,
             "rlnEstimatedResolution": np.asarray(resolution_A, dtype=np.float64),
             "rlnHalfmapClassParticles": counts,
@@ -76,7 +82,7 @@ def write_classes(
     return {
         "classes": len(maps),
         "class_frac": [round(float(share), 3) for share in shares],
-        "class_resolution_A": [round(float(reached_A), 1) for reached_A in resolution_A],
+        "class_resolution_A": [round(reached_A, 1) if math.isfinite(reached_A) else None for reached_A in resolution_A],
     }
 
 

@@ -113,4 +113,7 @@ def fine_steps(
     first = min(math.ceil(length_A / (FINE_FIRST_FRAC * diameter_A)), finest // 2)
     last = Step(n_images, finest, False, True, False, positive=False)
     some = math.ceil(FINE_IMAGES_FRAC * n_images)
-    return replace(last, n_images=some, first_px=first, sparse=True, pushed=True, reused=True), last
+    climbing = replace(
+        last, n_images=some, first_px=first, sparse=True, pushed=True, balanced=1.0, reused=True
+    )  # fmt: skip
+    return climbing, last

@@ -122,8 +122,12 @@ def classes_section(page: Report, folder: Path, figures: dict[str, Any]) -> None
             for number, (count, share, reached_A) in rows
         ]
     )
-    for number, share in enumerate(shares, start=1):
-        map_section(page, folder, figures, f"Class {number}: {share:.0%}", f"map_class{number:03d}.mrc")
+    for number, (share, count) in enumerate(zip(shares, counts, strict=True), start=1):
+        title = f"Class {number}: {share:.0%}"
+        if count:
+            map_section(page, folder, figures, title, f"map_class{number:03d}.mrc")
+        else:
+            page.section(title, "No particle is in this class, and there is no map of it.")
 
 
 def refine_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
