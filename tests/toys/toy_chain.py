@@ -31,6 +31,10 @@ class Abinitio(Box):
     symmetry: str = option("C1", help="Symmetry.")
 
 
+class FirstMap(Abinitio):
+    classes: int = option(1, help="Maps.", ge=1)
+
+
 class Refine(Abinitio):
     reference: Path = option(..., help="Reference.")
     initial_resolution_A: float | None = option(None, help="Low-pass.")
@@ -68,7 +72,7 @@ STEPS = {
         toy("extract", {"coordinates": "coordinates"}, PARTICLES, Box),
         toy("class2d", {"particles": "particles"}, PARTICLES | {"classes": ("images", "classes.mrcs")}, Class2d),
         toy("select", {"particles": "particles", "classes": "images"}, PARTICLES),
-        toy("abinitio", {"particles": "particles"}, {"map": ("volume", "map.mrc")}, Abinitio,
+        toy("abinitio", {"particles": "particles"}, {"map": ("volume", "map.mrc")}, FirstMap,
             told_apart_A=11.5),
         toy("refine", {"particles": "particles"}, PARTICLES | {"half1": ("half-map", "half1.mrc"),
             "half2": ("half-map", "half2.mrc"), "map": ("volume", "map.mrc")}, Refine, resolution_A=3.4),

@@ -80,6 +80,7 @@ _COLUMNS: Final = (
     Column("shift_x_A", "float", "x shift that centres the particle", "rlnOriginXAngst", cryosparc="alignments3D/shift", relion_older=("rlnOriginX",)),
     Column("shift_y_A", "float", "y shift that centres the particle", "rlnOriginYAngst", cryosparc="alignments3D/shift", relion_older=("rlnOriginY",)),
     Column("class_number", "int", "class, from 1", "rlnClassNumber", cryosparc="alignments2D/class"),
+    Column("class_posterior", "float", "weight of the particle's class", "rlnHalfmapClassPosterior"),
     Column("half_set", "int", "independent half, 1 or 2", "rlnRandomSubset", cryosparc="alignments3D/split"),
     Column("group_number", "int", "noise or scale group", "rlnGroupNumber"),
     Column("group_name", "str", "noise or scale group", "rlnGroupName"),

@@ -21,7 +21,7 @@ from halfmap.jobs.record import JobRecord
 from halfmap.jobs.run_options import RunOptions
 from halfmap.jobs.step import Port, Step
 from halfmap.options import Options
-from halfmap.project.plan import PLAN_FILE, STARTS, Plan, options_for, plan_text
+from halfmap.project.plan import CLASSES_STEP, PLAN_FILE, STARTS, Plan, options_for, plan_text
 from halfmap.refine.refine3d.options import FIRST_RESOLUTIONS_A
 
 CHAIN: Final = (
@@ -150,7 +150,7 @@ class Session:
         """Decide what a person would have to, and say it with the reason."""
         fields = step.options.model_fields
         own = self.plan.steps.get(step.name, {})
-        if "classes" in fields and self.plan.session.classes is None and "classes" not in own:
+        if step.name == CLASSES_STEP and self.plan.session.classes is None and "classes" not in own:
             particles = self._particles()
             classes = min(max(particles // PARTICLES_PER_CLASS, CLASSES[0]), CLASSES[1])
             self.derived["classes"] = classes

@@ -34,6 +34,9 @@ class SessionOptions(SymmetryOptions, OpticsOptions):
 STARTS: Final[Mapping[str, str]] = {"movies": "motion", "micrographs": "ctf", "particles": "class2d"}
 """What is given -> the step that the session starts with."""
 
+CLASSES_STEP: Final = "class2d"
+"""The step that ``classes`` of a session are for; other steps have classes of their own."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -108,6 +111,11 @@ def _by_field(model: type[Options], values: Mapping[str, Any], source: str) -> d
     return found
 
 
+def is_shared(step: Step, field: str) -> bool:
+    """Whether an option of a step means the same as that of its name in the session."""
+    return field != "classes" or step.name == CLASSES_STEP
+
+
 def options_for(step: Step, plan: Plan, derived: Mapping[str, Any], *, first: bool) -> Options:
     """Options of a step: its own section, then what earlier steps gave, then the session's values.
 
@@ -115,7 +123,7 @@ def options_for(step: Step, plan: Plan, derived: Mapping[str, Any], *, first: bo
     """
     values: dict[str, Any] = {}
     for field in step.options.model_fields:
-        if field in STARTS:
+        if field in STARTS or not is_shared(step, field):
             continue  # What the session starts from is no option of a step, whatever its name.
         if field in SessionOptions.model_fields and (first or field not in OpticsOptions.model_fields):
             value = getattr(plan.session, field)
@@ -143,7 +151,7 @@ def plan_text(plan: Plan, chain: Sequence[Step]) -> str:
         for o in declared(step.options):
             if o.field in own:
                 lines += _entry(o, own[o.field], "")
-            elif o.field in SessionOptions.model_fields and o.field not in STARTS:
+            elif o.field in SessionOptions.model_fields and o.field not in STARTS and is_shared(step, o.field):
                 lines += _entry(o, None, "as in [session] or from an earlier step")
             else:
                 lines += _entry(o, None if o.required else o.default, "")

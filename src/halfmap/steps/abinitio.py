@@ -23,14 +23,14 @@ def run(job: JobContext, inputs: Mapping[str, list[Path]], options: AbInitioOpti
 
     star = inputs["particles"][0]
     images = located(read_image_set(star, "particles"), star)
-    if len(images) < FEWEST:
-        job.fail("few-particles", f"{star} holds {len(images)} particles.")
+    if len(images) < FEWEST * options.classes:
+        job.fail("few-particles", f"{star} holds {len(images)} particles for {options.classes} map(s).")
     return reconstruct_particles(images, star, options, job.folder, job.device, job)
 
 
 STEP = Step(
     name="abinitio",
-    summary="Find a first map from particles alone: several random starts, the likeliest is taken.",
+    summary="Find a first map, or one for each of several classes, from particles alone, by several random starts.",
     options=AbInitioOptions,
     inputs=(
         Port("particles", "particles", "STAR file of particles with their CTF.",
@@ -38,16 +38,20 @@ STEP = Step(
     ),
     outputs=(
         Port("map", "volume", "Map, protein positive, low-passed; its hand is undetermined.", file="map.mrc"),
-        Port("particles", "particles", "All particles, with the poses of those that were used.",
+        Port("class_maps", "volume", "Map of each class, the largest first; map.mrc is the first of them.",
+             file="map_class*.mrc", optional=True),
+        Port("particles", "particles", "All particles, with poses (and class_number, class_posterior where there are "
+             "classes) of those that were used; the others have posterior 0 and class 0.",
              ("rot_rad", "tilt_rad", "psi_rad", "shift_x_A", "shift_y_A", "max_posterior",
               "log_likelihood_contribution"),
              file="particles.star"),
         Port("starts", "table", "Likelihood that each random start reached.", file="starts.star"),
+        Port("classes", "table", "Share, particles and resolution of each class.", file="classes.star", optional=True),
     ),
     run=run,
     failures=(
         Failure("few-particles", "So few particles do not make a map from nothing.",
-                f"Give {FEWEST} particles at the very least, better some hundred."),
+                f"Give {FEWEST} particles for each class at the very least, better some hundred."),
     ),
     citations=(
         Citation("punjani2017", "Punjani, A., Rubinstein, J. L., Fleet, D. J. & Brubaker, M. A. (2017). cryoSPARC: "

@@ -62,6 +62,7 @@ def test_movies_to_map(session):
     assert told("s/02_ctf", "micrographs.star")["options"]["pixel_size_A"] is None
     assert told("s/04_extract", "particles.star")["options"]["diameter_A"] == 131.0
     assert told("s/05_class2d", "particles.star")["options"]["classes"] == 12
+    assert told("s/07_abinitio", "map.mrc")["options"]["classes"] == 1
     assert told("s/06_select", "particles.star")["inputs"] == {
         "particles": ["particles.star"], "classes": ["classes.mrcs"],
     }  # fmt: skip
@@ -140,6 +141,13 @@ def test_from_particles_and_with_a_reference(session):
     assert refine["options"] == {
         "diameter_A": 100.0, "symmetry": "C1", "reference": "ref.mrc", "initial_resolution_A": None,
     }  # fmt: skip
+
+
+def test_classes_of_a_session_are_two_dimensional(session):
+    session(**MOVIES, classes=20)
+    assert told("s/05_class2d", "particles.star")["options"]["classes"] == 20
+    assert told("s/07_abinitio", "map.mrc")["options"]["classes"] == 1
+    assert tomllib.loads(Path("s/plan.toml").read_text())["abinitio"]["classes"] == 1
 
 
 def test_given_diameter_is_not_replaced_by_the_estimate(session):

@@ -85,7 +85,7 @@ def test_truth_stays_truth(run, cage):
     truth = torch.as_tensor(cage[0].data)
     step = Step(150, 7, False, True, False)
     first = run.advance(run.start(0, step), step)
-    started = replace(first, steps_done=1, volume=truth * float(first.volume.norm() / truth.norm()) * run.mask)
+    started = replace(first, steps_done=1, volumes=(truth * float(first.volume.norm() / truth.norm()) * run.mask,))
     for _ in range(3):
         started = run.advance(started, step)
     curve = fsc(started.volume, truth).numpy()
@@ -286,7 +286,7 @@ def test_momentum_moves_with_the_map(run, monkeypatch):
     for centre in ([0.0, 0.0, 0.0], [1.0, 0.0, -2.0]):
         monkeypatch.setattr(search, "centre_of_mass_px", lambda _, at=tuple(centre): torch.tensor(at))
         after.append(free.advance(free.start(0, step), step))
-    assert torch.equal(after[1].velocity, rolled(after[0].velocity, torch.tensor([-1, 0, 2])))
+    assert torch.equal(after[1].velocities[0], rolled(after[0].velocities[0], torch.tensor([-1, 0, 2])))
 
 
 def test_centre_of_mass():

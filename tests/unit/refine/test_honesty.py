@@ -11,6 +11,7 @@ from halfmap.geometry.rotations import angular_distance_rad, matrix_from_rotatio
 from halfmap.refine.images.alignment_box import Statistics
 from halfmap.refine.images.lattice import Lattice, MapGrid
 from halfmap.refine.refine3d.half import HalfState, first_noise, iterate
+from halfmap.refine.refine3d.local import Focus
 from halfmap.refine.search.climb import Landscape, climb
 from halfmap.refine.search.local import SliceSource, interpolate, pose_scores_plain
 from halfmap.refine.search.poses import PoseSearch, plan_search
@@ -30,7 +31,7 @@ def first_half_of(data, grid, reference, rows, *, settled):
     )  # fmt: skip
     plan = plan_search(grid, RADIUS_PX, DIAMETER_A, "C1", 6.0, 5.0, 0)
     result = iterate(
-        state, observations, plan, diameter_A=DIAMETER_A, symmetry="C1", insert_radius_px=grid.nyquist_px,
+        state, observations, plan, focus=Focus((0.0, 0.0, 0.0), DIAMETER_A), symmetry="C1", insert_radius_px=grid.nyquist_px,
         iteration=5, threads=2, tick=lambda count: None,
     )  # fmt: skip
     return (

@@ -16,6 +16,7 @@ from halfmap.geometry.rotations import euler_from_matrix
 from halfmap.io.mrc import write_volume
 from halfmap.io.relion import write_image_set
 from halfmap.io.star import StarBlock, write_star
+from halfmap.refine.abinitio.class_outputs import ranked, with_classes, write_classes
 from halfmap.refine.abinitio.fine import TOGETHER, FineSearch
 from halfmap.refine.abinitio.hypothesis import Hypothesis
 from halfmap.refine.abinitio.options import AbInitioOptions
@@ -23,6 +24,7 @@ from halfmap.refine.abinitio.rounds import Tournament
 from halfmap.refine.abinitio.schedule import FINE_ROUNDS, Step, fine_steps, schedule
 from halfmap.refine.abinitio.search import MOST_SHIFTS, AbInitio, order_of_views
 from halfmap.refine.images.close_up import CloseUp
+from halfmap.refine.images.lattice import MapGrid
 from halfmap.refine.images.sources import WorkingSource, close_ups, half_sets, native_box_px, working_source
 from halfmap.refine.memory import MemoryPlan, planned, rings_need
 from halfmap.refine.session import Session
@@ -43,6 +45,8 @@ def reconstruct_particles(
     images: ImageSet, star: PathLike, options: AbInitioOptions, folder: Path, device: str, session: Session
 ) -> dict[str, Any]:
     """Find a first map and write ``map.mrc``, ``particles.star`` and ``starts.star`` into a folder.
+
+    With several classes ``map.mrc`` is the map of the largest one, and ``class_outputs`` says what else is written.
 
     Parameters
     ----------
@@ -83,12 +87,20 @@ def reconstruct_particles(
         told_apart_A = search.told_apart_A()
     run, best, scores, gain = search.run, search.best, search.scores, search.shape_gain
     grid = observations.grid
-    curve = torch.as_tensor(best.correlation)
-    finest_A = grid.length_A / search.step.radius_px
-    reached_A = max(resolution_A(curve, 0.5, grid.box_px, grid.pixel_size_A), finest_A)
-    volume = resample_3d(pad_3d(best.volume.cpu(), native_box_px(grid, native)), native.box_px).numpy()
-    write_volume(folder / "map.mrc", Volume(volume, native.pixel_size_A))
-    write_image_set(folder / "particles.star", _with_poses(images, best, used))
+    result = ranked(best)
+    reached_A = _reached_A(result, grid, grid.length_A / search.step.radius_px)
+    volumes = [
+        resample_3d(pad_3d(volume.cpu(), native_box_px(grid, native)), native.box_px).numpy()
+        for volume in result.volumes
+    ]
+    write_volume(folder / "map.mrc", Volume(volumes[0], native.pixel_size_A))
+    particles = _with_poses(images, result, used)
+    figures: dict[str, Any] = {}
+    if options.classes > 1:
+        maps = [Volume(volume, native.pixel_size_A) for volume in volumes]
+        figures = write_classes(folder, maps, result, reached_A, session)
+        particles = with_classes(particles, result, used)
+    write_image_set(folder / "particles.star", particles)
     write_star(folder / "starts.star", {"starts": _starts_block(scores)})
     agreeing = _agreeing(scores, session) if search.compared else None
     session.log("the hand of the map is undetermined: projections do not tell it")
@@ -97,14 +109,20 @@ def reconstruct_particles(
         "items_out": len(images),
         "used_particles": len(used),
         "symmetry": run.symmetry,
-        "resolution_A": round(float(reached_A), 1),
+        "resolution_A": round(float(reached_A[0]), 1),
         "starts": len(scores),
         "agreeing_starts": agreeing,
         "shape_gain": round(gain, 2),
         "told_apart_A": None if told_apart_A is None else round(told_apart_A, 1),
         "hand": "undetermined",
         "planned_memory_GB": round(plan.peak_GB, 3),
-    }
+    } | figures
+
+
+def _reached_A(result: Hypothesis, grid: MapGrid, finest_A: float) -> list[float]:
+    """Where the half-maps of each class agree by half, not finer than what was looked at."""
+    curves = torch.as_tensor(result.correlation)
+    return [max(resolution_A(curve, 0.5, grid.box_px, grid.pixel_size_A), finest_A) for curve in curves]
 
 
 def _planned(
@@ -113,7 +131,7 @@ def _planned(
     """Memory of the search at its finest resolution, without symmetry: every other start begins so."""
     order = order_of_views(2 * resolution_A / source.diameter_A, 1)
     need = rings_need(
-        source, resolution_A, 2 * options.offset_range_A, 12 * 4**order, MOST_SHIFTS,
+        source, resolution_A, 2 * options.offset_range_A, options.classes * 12 * 4**order, MOST_SHIFTS,
         angles=1, searches=min(TOGETHER, session.threads), n_rows=n_rows,
     )  # fmt: skip
     return planned(need, session.memory_GB, session.threads)

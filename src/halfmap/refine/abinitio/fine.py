@@ -152,7 +152,7 @@ class FineSearch:
         for _ in range(stage.steps):
             hypothesis = self.apart.advance(hypothesis, self.climbing)
         rows = len(self.run.rows)
-        return hypothesis, self.apart.log_likelihood(hypothesis, hypothesis.volume, self.climbing, rows)
+        return hypothesis, self.apart.log_likelihood(hypothesis, hypothesis.volumes, self.climbing, rows)
 
     def _end_stage(self, stage: Stage) -> None:
         state = self.state

@@ -12,6 +12,9 @@ class AbInitioOptions(SymmetryOptions):
     diameter_A: float | None = option(
         None, help="Diameter of the particle; three quarters of the box if not given.", gt=0
     )
+    classes: int = option(
+        1, help="Maps that are sought together. Memory grows with their number, time with its square.", ge=1, le=20
+    )
     resolution_A: float | None = option(
         None, help="Finest resolution used. If not given, 12 Å, and 9 Å where views cannot be told apart at 12 Å.",
         gt=0,

@@ -101,7 +101,7 @@ class Tournament:
         resolution = self.run.observations.grid.length_A / step.radius_px
         self.session.log(
             f"step {hypothesis.steps_done} of {len(self.steps)}: {step.n_images} particles to {resolution:.1f} Å, "
-            f"log-likelihood {hypothesis.log_likelihood:.2f}"
+            f"log-likelihood {hypothesis.log_likelihood:.2f}{_shares(hypothesis)}"
         )
 
     def _save(self) -> None:
@@ -112,3 +112,8 @@ class Tournament:
                 begun.append(number)
                 arrays |= arrays_of(hypothesis, f"start{number}.")
         self.session.save_checkpoint(self.name, self.index, arrays, {"numbers": self.numbers, "begun": begun})
+
+
+def _shares(hypothesis: Hypothesis) -> str:
+    shares = hypothesis.classes.frac
+    return "" if len(shares) == 1 else ", classes " + " ".join(f"{share:.0%}" for share in shares)

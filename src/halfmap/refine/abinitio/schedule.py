@@ -16,9 +16,13 @@ COMPARED_STEPS = 5
 SYMMETRIC_STEPS = 12
 """Last steps of the trial in which the point group is imposed on all random starts."""
 TRIAL_IMAGES = 150
-"""Particles of one step while random starts compete; later steps take up to all."""
+"""Particles of one step, for each class, while random starts compete; later steps take up to all."""
 DRAWN_FRAC = 0.5
 """Share of the later steps that draw poses; the last ones take the whole posterior."""
+RELEASED_FRAC = 0.5
+"""Share of the later steps in which classes that were held equally full are let go."""
+SORTING_STEPS = 12
+"""Further steps with all particles where there are several classes: maps and classes go on getting better together."""
 FINE_ROUNDS = 2
 """Rounds of a fine search at most, for each random start that was asked for."""
 FINE_IMAGES_FRAC = 0.5
@@ -47,6 +51,10 @@ class Step:
     """Whether views and shifts are as far apart as they may be."""
     pushed: bool = False
     """Whether the map goes further than the step takes it (``pushed``)."""
+    balanced: float = 0.0
+    """Degree, 0 to 1, to which classes are held equally full, not as full as the particles make them."""
+    reused: bool = False
+    """Whether a class that is empty after the step begins anew."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,7 @@ def schedule(
     coarse, fine = options.start_resolution_A, resolution_A
     middle = min(coarse, max(TRIAL_RESOLUTION_A, fine))
     n_trial = max(2, round(TRIAL_FRAC * options.iterations))
+    few = TRIAL_IMAGES * options.classes
     trial = []
     for number in range(n_trial):
         # A third of the steps at the start, a third on the way, a third at the resolution of the comparison.
@@ -76,13 +85,18 @@ def schedule(
         reached = _radius_px(coarse * (middle / coarse) ** risen, length_A, nyquist_px)
         compared = number >= n_trial - COMPARED_STEPS
         symmetric = number >= n_trial - SYMMETRIC_STEPS
-        trial.append(Step(min(n_images, TRIAL_IMAGES), reached, compared, symmetric, True))
+        trial.append(
+            Step(min(n_images, few), reached, compared, symmetric, True, balanced=1.0, reused=not compared)
+        )  # fmt: skip
     rest = []
     n_rest = options.iterations - n_trial
     for number in range(1, n_rest + 1):
         reached = _radius_px(middle * (fine / middle) ** min(1.0, 1.4 * number / n_rest), length_A, nyquist_px)
-        grown = min(n_images, round(TRIAL_IMAGES * max(1.0, n_images / TRIAL_IMAGES) ** (number / n_rest)))
-        rest.append(Step(grown, reached, False, True, number <= DRAWN_FRAC * n_rest))
+        grown = min(n_images, round(few * max(1.0, n_images / few) ** (number / n_rest)))
+        drawn, balanced = number <= DRAWN_FRAC * n_rest, max(0.0, 1 - number / (RELEASED_FRAC * n_rest))
+        rest.append(Step(grown, reached, False, True, drawn, balanced=balanced))
+    if options.classes > 1:
+        rest += [Step(n_images, rest[-1].radius_px, False, True, False)] * SORTING_STEPS
     return [Round(tuple(trial), 0.0), Round(tuple(rest), 1.0)]
 
 
@@ -99,4 +113,7 @@ def fine_steps(
     first = min(math.ceil(length_A / (FINE_FIRST_FRAC * diameter_A)), finest // 2)
     last = Step(n_images, finest, False, True, False, positive=False)
     some = math.ceil(FINE_IMAGES_FRAC * n_images)
-    return replace(last, n_images=some, first_px=first, sparse=True, pushed=True), last
+    climbing = replace(
+        last, n_images=some, first_px=first, sparse=True, pushed=True, balanced=1.0, reused=True
+    )  # fmt: skip
+    return climbing, last

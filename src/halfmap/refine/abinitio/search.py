@@ -8,6 +8,9 @@ views are searched in its asymmetric unit and slices inserted at all equivalent 
 is imposed from the start can hold a map at the average of both hands; every other start therefore
 begins without symmetry, and is brought onto the axes of the group later on (``symmetry_axes``). The
 hand of a map cannot be told from projections and stays undetermined.
+
+With several classes a hypothesis has as many maps, and the posterior of a particle runs over the poses
+in all of them together (Scheres et al. 2007, Nat. Methods 4, 27); see ``classes`` for their weights.
 """
 
 from __future__ import annotations
@@ -30,15 +33,25 @@ from halfmap.geometry.rotations import in_plane, random_rotations
 from halfmap.geometry.so3 import RotationGrid, grid
 from halfmap.geometry.sphere import healpix_spacing_rad
 from halfmap.geometry.symmetry import canonical_name, point_group, symmetrise_poses
+from halfmap.refine.abinitio.classes import ClassState
 from halfmap.refine.abinitio.hypothesis import Hypothesis
 from halfmap.refine.abinitio.options import AbInitioOptions
 from halfmap.refine.abinitio.schedule import Step
 from halfmap.refine.abinitio.symmetry_axes import find_axes, symmetrised_map
 from halfmap.refine.images.observations import ParticleSource, batches
 from halfmap.refine.rings.average import RingSums, averages
-from halfmap.refine.rings.expectation import Assignment, Classifier, DrawnPoses, Search, disc_of_shifts, information
+from halfmap.refine.rings.expectation import (
+    Assignment,
+    Classifier,
+    DrawnPoses,
+    Expectation,
+    Maps,
+    Search,
+    disc_of_shifts,
+    information,
+)
 from halfmap.refine.rings.sampling import insert_rings, rings_of_volume
-from halfmap.refine.rings.transform import RingGrid, RingTransform, ring_grid
+from halfmap.refine.rings.transform import RingGrid, RingTransform, ring_grid, shift_phases
 from halfmap.refine.volume.reconstruct import PADDING, Accumulator
 from halfmap.typing import Array, FloatArray
 
@@ -103,30 +116,22 @@ class AbInitio:
         self.mask = soft_ball((box.box_px,) * 3, 2 * (radius_px - edge_px), edge_px, observations.device)
 
     def start(self, number: int, step: Step) -> Hypothesis:
-        """A map from a few particles at random poses, for this step to begin with: a blob with random detail."""
-        generator = np.random.default_rng([self.seed, 1, number])
+        """Maps from a few particles at random poses, for this step to begin with: blobs with random detail."""
         symmetry = self.symmetry if number % 2 == 0 or step.symmetric else "C1"
         operators = self._operators(symmetry)
         count = max(2, START_SLICES // len(operators))
-        rows = np.sort(generator.permutation(self.rows)[:count])
-        sigma2 = self.observations.background_sigma2
-        lattice = self.observations.lattice.within(step.radius_px)
-        torch_generator = torch.Generator().manual_seed(int(generator.integers(1 << 62)))
-        poses = random_rotations(len(rows), torch_generator).to(self.observations.device)
-        sums = Accumulator.empty(self.observations.grid, step.radius_px, self.observations.device)
-        for some in batches(np.arange(len(rows)), len(lattice)):
-            batch = self.observations.batch(rows[some], step.radius_px)
-            noise = torch.as_tensor(sigma2, dtype=torch.float32, device=batch.ft.device)
-            noise = noise[batch.group][:, lattice.shell.long()]
-            sums.insert(
-                lattice, batch.ft * batch.ctf / noise, batch.ctf.square() / noise, poses[some],
-                operators,
-            )  # fmt: skip
-        volume = sums.volume(torch.ones(step.radius_px + 1)) * self.mask
+        volumes = []
+        for map_number in range(self.options.classes):
+            seeds = [self.seed, 1, number, map_number] if map_number else [self.seed, 1, number]
+            generator = np.random.default_rng(seeds)
+            rows = np.sort(generator.permutation(self.rows)[:count])
+            torch_generator = torch.Generator().manual_seed(int(generator.integers(1 << 62)))
+            poses = random_rotations(len(rows), torch_generator).to(self.observations.device)
+            volumes.append(self._map_from(rows, poses, np.zeros((len(rows), 2)), operators, step))
         n = len(self.observations)
         return Hypothesis(
-            number, symmetry, 0, volume, Assignment.blank(n), np.tile(np.eye(3), (n, 1, 1)),
-            np.zeros(step.radius_px + 1), -math.inf,
+            number, symmetry, 0, tuple(volumes), Assignment.blank(n), np.tile(np.eye(3), (n, 1, 1)),
+            np.zeros((len(volumes), step.radius_px + 1)), -math.inf, ClassState.even(n, len(volumes)),
         )  # fmt: skip
 
     def advance(self, hypothesis: Hypothesis, step: Step) -> Hypothesis:
@@ -140,38 +145,106 @@ class AbInitio:
         views = self._views(step, hypothesis.symmetry, int(generator.integers(1 << 31)))
         directions = views.directions().to(self.observations.device)
         drawn = DrawnPoses(self.seed, hypothesis.steps_done) if step.drawn else None
-        classifier = self._classifier(hypothesis.volume, directions, step, drawn)
+        maps = Maps(hypothesis.classes.log_weight(step.balanced), hypothesis.classes.posterior.copy())
+        classifier = self._classifier(hypothesis.volumes, directions, step, drawn, maps)
         assignment = hypothesis.assignment.copied()
         found = classifier.expectation(rows, self.half_set, self._search(step), assignment)
         poses = hypothesis.rot_img_from_map.copy()
-        turned = in_plane(assignment.psi_rad[rows]) @ views.directions()[assignment.class_index[rows]]
-        poses[rows] = turned.numpy()
-        operators = self._operators(hypothesis.symmetry)
-        equivalent = symmetrise_poses(directions, operators)
-        first, second = (self._inserted(classifier.grid, sums, equivalent, step) for sums in found.halves)
-        correlation, ssnr = self._signal([first, second], step.radius_px)
-        first.add(second)
-        volume = first.volume(ssnr) * self.mask
-        velocity = None
-        if step.pushed:
-            volume, velocity = pushed(hypothesis.volume, volume, hypothesis.velocity)
-        if step.positive:
-            volume = volume.clamp_min(0.0)
-        shift_px = -free_part(centre_of_mass_px(volume), operators).round().long()
-        self._follow(assignment, poses, shift_px)
-        return replace(
+        view = assignment.class_index[rows] % len(directions)
+        poses[rows] = (in_plane(assignment.psi_rad[rows]) @ views.directions()[view]).numpy()
+        if len(hypothesis.volumes) == 1:
+            maps.posterior[rows] = 1.0
+        after = replace(
             hypothesis,
             steps_done=hypothesis.steps_done + 1,
-            volume=rolled(volume, shift_px) * self.mask,
             assignment=assignment,
             rot_img_from_map=poses,
-            correlation=correlation,
             log_likelihood=float(assignment.log_likelihood[rows].mean()),
-            velocity=None if velocity is None else rolled(velocity, shift_px),
+            classes=hypothesis.classes.after(maps.posterior, rows),
+        )
+        after = self._with_maps(after, found, classifier.grid, directions, step)
+        return self._with_classes_reused(after, step) if step.reused else after
+
+    def _with_maps(
+        self,
+        hypothesis: Hypothesis,
+        found: Expectation,
+        rings: RingGrid,
+        directions: Float[Tensor, "d 3 3"],
+        step: Step,
+    ) -> Hypothesis:
+        """The maps after a step, centred; what is known of the particles of each follows."""
+        operators = self._operators(hypothesis.symmetry)
+        equivalent = symmetrise_poses(directions, operators)
+        class_of = hypothesis.classes.class_of
+        assignment = hypothesis.assignment.copied()
+        volumes, velocities, correlations = [], [], []
+        for number, before in enumerate(hypothesis.volumes):
+            own = [sums.part(number * len(directions), len(directions)) for sums in found.halves]
+            first, second = (self._inserted(rings, sums, equivalent, step) for sums in own)
+            correlation, ssnr = self._signal([first, second], step.radius_px)
+            first.add(second)
+            volume = first.volume(ssnr) * self.mask
+            velocity = None
+            if step.pushed:
+                earlier = None if hypothesis.velocities is None else hypothesis.velocities[number]
+                volume, velocity = pushed(before, volume, earlier)
+            if step.positive:
+                volume = volume.clamp_min(0.0)
+            shift_px = -free_part(centre_of_mass_px(volume), operators).round().long()
+            self._follow(assignment, hypothesis.rot_img_from_map, class_of == number, shift_px)
+            volumes.append(rolled(volume, shift_px) * self.mask)
+            correlations.append(correlation)
+            if velocity is not None:
+                velocities.append(rolled(velocity, shift_px))
+        return replace(
+            hypothesis,
+            volumes=tuple(volumes),
+            assignment=assignment,
+            correlation=np.stack(correlations),
+            velocities=tuple(velocities) if velocities else None,
         )
 
+    def _with_classes_reused(self, hypothesis: Hypothesis, step: Step) -> Hypothesis:
+        """Empty classes begin anew with a few particles of the largest one, at their present poses."""
+        for number in hypothesis.classes.empty():
+            largest = int(hypothesis.classes.frac.argmax())
+            generator = np.random.default_rng([self.seed, 5, hypothesis.steps_done, hypothesis.seed, int(number)])
+            members = np.flatnonzero(hypothesis.classes.class_of == largest)
+            operators = self._operators(hypothesis.symmetry)
+            rows = np.sort(generator.permutation(members)[: max(2, START_SLICES // len(operators))])
+            poses = torch.as_tensor(hypothesis.rot_img_from_map[rows], device=self.observations.device)
+            volumes = list(hypothesis.volumes)
+            volumes[number] = self._map_from(rows, poses, hypothesis.assignment.shift_A[rows], operators, step)
+            hypothesis = replace(
+                hypothesis, volumes=tuple(volumes), velocities=None, classes=hypothesis.classes.shared(int(number))
+            )
+        return hypothesis
+
+    def _map_from(
+        self,
+        rows: Array,
+        poses: Float[Tensor, "slices 3 3"],
+        shift_A: FloatArray,
+        operators: Float[Tensor, "operators 3 3"],
+        step: Step,
+    ) -> Float[Tensor, "n n n"]:
+        """The map of some particles at given poses, up to the resolution of a step, unfiltered."""
+        lattice = self.observations.lattice.within(step.radius_px)
+        device = self.observations.device
+        noise = torch.as_tensor(self.observations.background_sigma2, dtype=torch.float32, device=device)
+        sums = Accumulator.empty(self.observations.grid, step.radius_px, device)
+        for part in batches(np.arange(len(rows)), len(lattice)):
+            batch = self.observations.batch(rows[part], step.radius_px)
+            sigma2 = noise[batch.group][:, lattice.shell.long()]
+            shifts = torch.as_tensor(shift_A[part], device=device)
+            phases = shift_phases(lattice.kx_px, lattice.ky_px, shifts, self.observations.grid.length_A)
+            weighted = batch.ft * phases * batch.ctf / sigma2
+            sums.insert(lattice, weighted, batch.ctf.square() / sigma2, poses[part], operators)
+        return sums.volume(torch.ones(step.radius_px + 1)) * self.mask
+
     def shape_gain(self, hypothesis: Hypothesis, step: Step, resolution_A: float | None = None) -> float:
-        """Mean log-likelihood of some particles against the map, less that against its spherical average.
+        """Mean log-likelihood of some particles against the maps, less that against their spherical averages.
 
         Views are told apart by the difference alone: where it is near zero, poses are arbitrary. Shells, views
         and shifts are those of the step, the shells up to a coarser resolution if one is given.
@@ -179,19 +252,18 @@ class AbInitio:
         if resolution_A is not None:
             radius_px = max(5, math.floor(self.observations.grid.length_A / resolution_A))
             step = replace(step, radius_px=min(step.radius_px, radius_px))
-        average = spherical_average(hypothesis.volume)
-        return self.log_likelihood(hypothesis, hypothesis.volume, step, JUDGES) - self.log_likelihood(
-            hypothesis, average, step, JUDGES
+        averages = tuple(spherical_average(volume) for volume in hypothesis.volumes)
+        return self.log_likelihood(hypothesis, hypothesis.volumes, step, JUDGES) - self.log_likelihood(
+            hypothesis, averages, step, JUDGES
         )
 
-    def log_likelihood(
-        self, hypothesis: Hypothesis, volume: Float[Tensor, "n n n"], step: Step, n_judges: int
-    ) -> float:
-        """Mean log-likelihood of a map for some particles, always the same ones, from where a hypothesis has them."""
+    def log_likelihood(self, hypothesis: Hypothesis, volumes: tuple[Tensor, ...], step: Step, n_judges: int) -> float:
+        """Mean log-likelihood of maps for some particles, always the same ones, from where a hypothesis has them."""
         generator = np.random.default_rng([self.seed, 4])
         rows = np.sort(generator.permutation(self.rows)[:n_judges])
         views = self._views(step, hypothesis.symmetry, int(generator.integers(1 << 31)))
-        classifier = self._classifier(volume, views.directions().to(volume.device), step, None)
+        maps = Maps(hypothesis.classes.log_weight(0.0), hypothesis.classes.posterior.copy())
+        classifier = self._classifier(volumes, views.directions().to(self.observations.device), step, None, maps)
         assignment = hypothesis.assignment.copied()
         classifier.expectation(rows, self.half_set, self._search(step), assignment)
         return float(assignment.log_likelihood[rows].mean())
@@ -204,41 +276,44 @@ class AbInitio:
 
     def _classifier(
         self,
-        volume: Float[Tensor, "n n n"],
+        volumes: tuple[Tensor, ...],
         directions: Float[Tensor, "d 3 3"],
         step: Step,
         drawn: DrawnPoses | None,
+        maps: Maps,
     ) -> Classifier:
-        """Particles against views of a map."""
+        """Particles against views of the map of each class."""
         transform = self._transform(step.radius_px)
         rings = transform.grid
         known = self.observations.background_sigma2
         sigma2 = known[:, np.minimum(np.arange(rings.n_rings), known.shape[1] - 1)].copy()
         sigma2[:, : step.first_px] *= UNHEARD
-        prepared = prepare_volume(volume, float(rings.n_rings))
-        polar = rings_of_volume(rings, prepared, directions, PADDING, threads=self.threads)
+        polar = []
+        for volume in volumes:
+            prepared = prepare_volume(volume, float(rings.n_rings))
+            polar.append(rings_of_volume(rings, prepared, directions, PADDING, threads=self.threads))
         return Classifier(
-            self.observations, step.radius_px, transform, sigma2, polar, threads=self.threads, drawn=drawn
-        )
+            self.observations, step.radius_px, transform, sigma2, torch.cat(polar), threads=self.threads, drawn=drawn,
+            maps=maps if len(volumes) > 1 else None,
+        )  # fmt: skip
 
     def _operators(self, symmetry: str) -> Float[Tensor, "operators 3 3"]:
         return point_group(symmetry).to(self.observations.device)
 
     def _on_axes(self, hypothesis: Hypothesis, step: Step) -> Hypothesis:
-        """The map in the frame where it is most nearly symmetric, symmetrised; the poses follow."""
+        """Each map in the frame where it is most nearly symmetric, symmetrised; the poses follow."""
         pixel_size_A = self.observations.grid.pixel_size_A
         resolution_A = self.observations.grid.length_A / step.radius_px
-        axes = find_axes(hypothesis.volume, self.symmetry, pixel_size_A, resolution_A=resolution_A)
-        volume = symmetrised_map(hypothesis.volume, axes, self.symmetry, pixel_size_A)
-        assignment = hypothesis.assignment.copied()
-        seen = assignment.class_index >= 0
-        assignment.shift_A[seen] -= (hypothesis.rot_img_from_map[seen] @ axes.shift_A)[:, :2]
+        assignment, poses = hypothesis.assignment.copied(), hypothesis.rot_img_from_map.copy()
+        volumes = []
+        for number, volume in enumerate(hypothesis.volumes):
+            axes = find_axes(volume, self.symmetry, pixel_size_A, resolution_A=resolution_A)
+            volumes.append(symmetrised_map(volume, axes, self.symmetry, pixel_size_A) * self.mask)
+            seen = hypothesis.classes.class_of == number
+            assignment.shift_A[seen] -= (poses[seen] @ axes.shift_A)[:, :2]
+            poses[seen] = poses[seen] @ axes.rot_map_from_axes
         return replace(
-            hypothesis,
-            symmetry=self.symmetry,
-            volume=volume * self.mask,
-            assignment=assignment,
-            rot_img_from_map=hypothesis.rot_img_from_map @ axes.rot_map_from_axes,
+            hypothesis, symmetry=self.symmetry, volumes=tuple(volumes), assignment=assignment, rot_img_from_map=poses
         )
 
     def _transform(self, radius_px: int) -> RingTransform:
@@ -264,7 +339,10 @@ class AbInitio:
         self, rings: RingGrid, sums: RingSums, poses: Float[Tensor, "d operators 3 3"], step: Step
     ) -> Accumulator:
         """One slice for each view that was met, at all equivalent poses."""
+        sums_3d = Accumulator.empty(self.observations.grid, rings.n_rings - 1, self.observations.device)
         met = torch.nonzero(sums.count > 1e-3)[:, 0]
+        if not len(met):
+            return sums_3d
         met_sums = RingSums(sums.numerator[:, met], sums.normal[met], sums.count[met])
         known = information(rings, met_sums)
         floor = 1e-2 * known.amax(dim=1, keepdim=True).clamp_min(1e-12)
@@ -272,7 +350,6 @@ class AbInitio:
         weight = (known * rings.pixels_per_point(known.device)).float()
         weight[:, step.radius_px + 1 :] = 0.0
         weights = weight[:, :, None].expand(slices.shape).contiguous()
-        sums_3d = Accumulator.empty(self.observations.grid, rings.n_rings - 1, self.observations.device)
         for pose in poses[met].unbind(1):
             insert_rings(rings, slices * weights, weights, pose, sums_3d.numerator, sums_3d.denominator, PADDING)
         return sums_3d
@@ -286,10 +363,9 @@ class AbInitio:
         smooth[1:-1] = (bounded[:-2] + 2 * bounded[1:-1] + bounded[2:]) / 4
         return curve.cpu().numpy(), 2 * smooth / (1 - smooth) + 1e-2
 
-    def _follow(self, assignment: Assignment, poses: FloatArray, shift_px: Int[Tensor, " 3"]) -> None:
-        """Shifts of the particles for a map that was moved by (x, y, z)."""
+    def _follow(self, assignment: Assignment, poses: FloatArray, seen: Array, shift_px: Int[Tensor, " 3"]) -> None:
+        """Shifts of the particles of a map that was moved by (x, y, z)."""
         moved_A = shift_px.double().cpu().numpy() * self.observations.grid.pixel_size_A
-        seen = assignment.class_index >= 0
         assignment.shift_A[seen] += (poses[seen] @ moved_A)[:, :2]
 
 

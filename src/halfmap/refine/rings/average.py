@@ -44,6 +44,11 @@ class RingSums:
     def __add__(self, other: RingSums) -> RingSums:
         return RingSums(self.numerator + other.numerator, self.normal + other.normal, self.count + other.count)
 
+    def part(self, first: int, count: int) -> RingSums:
+        """Those of some neighbouring directions."""
+        some = slice(first, first + count)
+        return RingSums(self.numerator[:, some], self.normal[some], self.count[some])
+
     def scaled(self, factor: float) -> RingSums:
         """All sums times a number."""
         return RingSums(self.numerator * factor, self.normal * factor, self.count * factor)

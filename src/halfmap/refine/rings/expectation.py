@@ -85,6 +85,22 @@ class Search:
 
 
 @dataclass(frozen=True)
+class Maps:
+    """The maps that the references are views of, map after map, each with as many views.
+
+    Attributes
+    ----------
+    log_weight
+        Logarithm of each map's prior weight, ``[k]``.
+    posterior
+        Weight of each map for each particle, ``[particles, k]``, written in place by each pass.
+    """
+
+    log_weight: FloatArray
+    posterior: FloatArray
+
+
+@dataclass(frozen=True)
 class DrawnPoses:
     """One pose of each particle, drawn from its posterior (stochastic EM; Celeux & Diebolt 1985).
 
@@ -134,6 +150,9 @@ class Classifier:
         Batches worked on at once; the sums do not depend on it.
     drawn
         Sums take each particle at one pose drawn from its posterior, if given, and at all poses if not.
+    maps
+        If given, the references are views of several maps: the posterior runs over maps and poses together, and each
+        particle is assigned to its likeliest map, at the best pose there.
     """
 
     def __init__(
@@ -146,9 +165,10 @@ class Classifier:
         *,
         threads: int = 1,
         drawn: DrawnPoses | None = None,
+        maps: Maps | None = None,
     ) -> None:
         self.observations, self.radius_px, self.transform, self.sigma2 = observations, radius_px, transform, sigma2
-        self.threads, self.drawn = threads, drawn
+        self.threads, self.drawn, self.maps = threads, drawn, maps
         self.grid = transform.grid
         self.references = ring_references(self.grid, polar)
         self._coefficients = angular_coefficients(self.grid, polar)
@@ -190,10 +210,14 @@ class Classifier:
         posterior = log_likelihoods(self.references, on_rings, self.transform.power(weights))
         prior = -(present[:, None] + offsets).square().sum(dim=2) / (2 * search.shift_sigma_A**2)
         posterior += prior.to(posterior.dtype)[:, None, :, None]
+        if self.maps is not None:
+            posterior += self._log_weight_of_views(self.maps).to(posterior)
         flat = posterior.flatten(1)
         best, index = flat.max(dim=1, keepdim=True)
         evidence = log_evidence_of(flat, best)
         flat /= flat.sum(dim=1, keepdim=True)
+        if self.maps is not None:
+            index = self._best_of_best_map(posterior, rows, self.maps)
         self._record(rows, index, flat, evidence, search, assignment)
         normal = self.transform.normal(weights)
         if self.drawn is None:
@@ -203,6 +227,23 @@ class Classifier:
         power = 2 * (batch.ft.abs().square().sum(dim=0).double() / sigma2).cpu().numpy()
         by_ring: FloatArray = np.bincount(self._shell.cpu().numpy(), power, self.grid.n_rings).astype(np.float64)
         return sums, by_ring
+
+    def _log_weight_of_views(self, maps: Maps) -> Float[Tensor, " d"]:
+        n_views = len(self.references) // len(maps.log_weight)
+        return torch.as_tensor(maps.log_weight).repeat_interleave(n_views)
+
+    def _best_of_best_map(self, posterior: Float[Tensor, "n psi s d"], rows: Array, maps: Maps) -> Int[Tensor, "n 1"]:
+        """Best pose of each image in the map that holds most of its posterior; writes the weights of the maps."""
+        n, _, _, n_directions = posterior.shape
+        by_direction = posterior.flatten(1, 2)
+        of_map = by_direction.sum(dim=1).view(n, len(maps.log_weight), -1).sum(dim=2)
+        maps.posterior[rows] = of_map.cpu().numpy()
+        n_views = n_directions // len(maps.log_weight)
+        chosen = of_map.argmax(dim=1)
+        views = chosen[:, None] * n_views + torch.arange(n_views, device=chosen.device)
+        own = by_direction.gather(2, views[:, None].expand(-1, by_direction.shape[1], -1)).flatten(1)
+        best = own.argmax(dim=1)
+        return (best // n_views * n_directions + chosen * n_views + best % n_views)[:, None]
 
     def _sum_at(
         self,

@@ -29,12 +29,12 @@ REFERENCE_CAPTION = (
 )
 
 
-def map_section(page: Report, folder: Path, figures: dict[str, Any], title: str = "Map") -> None:
+def map_section(page: Report, folder: Path, figures: dict[str, Any], title: str = "Map", file: str = "map.mrc") -> None:
     """Slices through the map."""
     from halfmap.io.mrc import read_volume
     from halfmap.report.pictures import slices_picture
 
-    volume = read_volume(folder / "map.mrc")
+    volume = read_volume(folder / file)
     size = volume.data.shape[0]
     page.section(title, f"{size}³ voxels of {volume.pixel_size_A:.3g} Å.")
     caption = "Above: central slices and projections. Below: slices through the object, in voxels from the centre."
@@ -96,8 +96,38 @@ def _value(text: Any) -> Any:
 
 def abinitio_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
     """A first map; its hand is a toss of a coin."""
-    map_section(page, folder, figures, "Initial map")
+    if figures.get("classes", 1) > 1:
+        classes_section(page, folder, figures)
+    else:
+        map_section(page, folder, figures, "Initial map")
     page.text("The hand of a map from projections alone is undetermined; it is decided once helices can be seen.")
+
+
+def classes_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
+    """The maps of several classes, the largest first."""
+    import numpy as np
+
+    from halfmap.io.star import read_star
+
+    block = read_star(folder / "classes.star")["model_classes"]
+    shares, resolutions_A, counts = (
+        np.asarray(block[label], dtype=np.float64)
+        for label in ("rlnClassDistribution", "rlnEstimatedResolution", "rlnHalfmapClassParticles")
+    )
+    page.section("Classes", "Halves of a class share their poses: where they agree is no resolution to be claimed.")
+    rows = enumerate(zip(counts, shares, resolutions_A, strict=True), start=1)
+    page.table(
+        [
+            {"class": number, "particles": int(count), "share (%)": 100 * share, "halves agree to (Å)": reached_A}
+            for number, (count, share, reached_A) in rows
+        ]
+    )
+    for number, (share, count) in enumerate(zip(shares, counts, strict=True), start=1):
+        title = f"Class {number}: {share:.0%}"
+        if count:
+            map_section(page, folder, figures, title, f"map_class{number:03d}.mrc")
+        else:
+            page.section(title, "No particle is in this class, and there is no map of it.")
 
 
 def refine_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
