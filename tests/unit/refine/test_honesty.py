@@ -31,8 +31,8 @@ def first_half_of(data, grid, reference, rows, *, settled):
     )  # fmt: skip
     plan = plan_search(grid, RADIUS_PX, DIAMETER_A, "C1", 6.0, 5.0, 0)
     result = iterate(
-        state, observations, plan, focus=Focus((0.0, 0.0, 0.0), DIAMETER_A), symmetry="C1", insert_radius_px=grid.nyquist_px,
-        iteration=5, threads=2, tick=lambda count: None,
+        state, observations, plan, focus=Focus((0.0, 0.0, 0.0), DIAMETER_A), symmetry="C1",
+        insert_radius_px=grid.nyquist_px, iteration=5, threads=2, tick=lambda count: None,
     )  # fmt: skip
     return (
         result.sums.numerator, result.sums.denominator, result.poses.rot_img_from_map, result.poses.weight,
