@@ -39,6 +39,8 @@ LARGEST_GROWTH = 1.6
 """Resolution of the next search relative to the last one, at most."""
 PATIENCE = 2
 """Iterations without a gain after which refinement looks everywhere once more, and ends if that brings nothing."""
+REST = 0.5
+"""One such iteration is enough if poses moved by less than this share of their own uncertainty (medians)."""
 GAIN_SHELLS = 0.2
 """What counts as a gain: the area under the FSC, in shells."""
 MASK_SHELLS = 2.0
@@ -280,8 +282,11 @@ class Refinement:
             f"by {facts['moved_A']:.2f} Å (median), {cpu_s:.1f} s of CPU"
         )
         gained = content > progress.best_content + GAIN_SHELLS
-        progress.best_content = content if gained else progress.best_content
-        progress.stalled = 0 if gained else progress.stalled + 1
+        progress.best_content = max(content, progress.best_content)
+        at_rest = (
+            facts["turned_deg"] < REST * facts["angle_sigma_deg"] and facts["moved_A"] < REST * facts["shift_sigma_A"]
+        )
+        progress.stalled = 0 if gained else progress.stalled + (PATIENCE if at_rest else 1)
         progress.fsc = curve
         largest = math.ceil(LARGEST_GROWTH * progress.radius_px)
         progress.radius_px = min(max(shell, 4), largest, self.grid.nyquist_px)
