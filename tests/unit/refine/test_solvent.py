@@ -19,9 +19,9 @@ def particle():
 def test_a_sphere_until_the_map_is_good_enough():
     solvent = Solvent(GRID, DIAMETER_A, None, tighten=True)
     sphere = solvent.on(64).clone()
-    assert solvent.follow(particle(), 20.0) is None
+    assert solvent.follow(particle(), 17.0) is None
     assert torch.equal(solvent.on(64), sphere)
-    assert solvent.follow(particle(), 14.0) is None
+    assert solvent.follow(particle(), 16.0) is None
     tight = solvent.on(64)
     assert tight.mean() < 0.4 * sphere.mean()
     inside = soft_ball((64,) * 3, 24.0, 0.0) > 0.5

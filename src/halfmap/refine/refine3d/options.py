@@ -28,8 +28,8 @@ class RefineOptions(SymmetryOptions):
         None, help="Soft mask on the grid of the particles' box; a sphere of the diameter if not given."
     )
     tighten_mask: bool = option(
-        True, help="Replace the sphere by a mask around the map, made anew from it in each iteration once it is "
-        "better than 15 Å. A given mask is kept as it is.",
+        True, help="Replace the sphere by a mask around the map, made anew from it in each iteration once its "
+        "resolution is better than 15 Å or an eighth of the diameter. A given mask is kept as it is.",
     )  # fmt: skip
     local_angle_deg: float | None = option(
         None, help="Search only near the poses that the particles come with: standard deviation of the turns that "

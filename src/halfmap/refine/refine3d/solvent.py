@@ -15,11 +15,13 @@ from halfmap.refine.images.observations import EDGE_A
 from halfmap.validation.options import MaskOptions
 from halfmap.validation.solvent_mask import make_mask
 
-TIGHTENED_FROM_A = 15.0
-"""Resolution from which on the map itself says where the particle ends; it is low-passed to this for it."""
+FINEST_OUTLINE_A = 15.0
+"""The map is low-passed to this, or to its resolution if that is worse, before its outline is taken."""
+OUTLINE_FRAC = 1 / 8
+"""Resolution, as a share of the diameter, from which on the map itself says where the particle ends."""
 VOXEL_A = 3.0
 """Sampling on which the mask is made: fine enough for that resolution, and cheap."""
-OPTIONS = MaskOptions(mask_low_pass_A=TIGHTENED_FROM_A, mask_extend_A=6.0, mask_soft_edge_A=10.0)
+EXTEND_A, SOFT_EDGE_A = 6.0, 10.0
 
 
 class Solvent:
@@ -74,12 +76,15 @@ class Solvent:
         -------
         Why the mask stayed as it was although the map is good enough, or None.
         """
-        if not self.tightens or resolution_A > TIGHTENED_FROM_A:
+        if not self.tightens or resolution_A > max(FINEST_OUTLINE_A, OUTLINE_FRAC * self.diameter_A):
             return None
+        options = MaskOptions(
+            mask_low_pass_A=max(FINEST_OUTLINE_A, resolution_A), mask_extend_A=EXTEND_A, mask_soft_edge_A=SOFT_EDGE_A
+        )
         coarse_px = min(volume.shape[0], even_fast_size(math.ceil(self.grid.length_A / VOXEL_A)))
         coarse = resample_3d(volume, coarse_px) * self._sphere(coarse_px)
         try:
-            made = make_mask(coarse, self.grid.length_A / coarse_px, OPTIONS)
+            made = make_mask(coarse, self.grid.length_A / coarse_px, options)
         except HalfmapError as error:
             return f"the mask was left as it was: {error}"
         self.keep(made.mask * self._sphere(coarse_px))
