@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from halfmap import __version__
 from halfmap.errors import HalfmapError, StepFailedError
 from halfmap.exec.executor import finite, json_copy
-from halfmap.exec.running import LOG_FILE, ChooseExecutor, RunningJob
+from halfmap.exec.running import LOG_FILE, NOW, PROGRESS_PAGE, ChooseExecutor, RunningJob
 from halfmap.exec.screen import PlainScreen, Screen, clock
 from halfmap.jobs import checkpoint, items
 from halfmap.jobs.atomic import write_text_atomic
@@ -298,8 +298,9 @@ def _write_failures(folder: Path, failed: Sequence[ItemFailure]) -> None:
 
 
 def _drop_intermediates(folder: Path) -> None:
-    for name in (items.FOLDER, checkpoint.FOLDER):
+    for name in (items.FOLDER, checkpoint.FOLDER, NOW):
         shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / PROGRESS_PAGE).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -23,6 +24,10 @@ from halfmap.jobs.run_options import RunOptions
 from halfmap.jobs.step import Step
 
 LOG_FILE: Final = "run.log"
+NOW: Final = "now"
+"""Folder of the present state of a job that goes on."""
+PROGRESS_PAGE: Final = "progress.html"
+SHOWN_EVERY_S: Final = 30.0
 ChooseExecutor = Callable[[int, int, str], Executor]
 """(number of items, threads, device) -> executor."""
 
@@ -42,6 +47,7 @@ class RunningJob:
         self.choose_executor: ChooseExecutor = choose_executor or self.pool
         self.warnings: list[str] = []
         self.failed_items: list[ItemFailure] = []
+        self._shown = time.monotonic()
 
     @property
     def folder(self) -> Path:
@@ -149,6 +155,23 @@ class RunningJob:
             remedy=example.remedy or "See failures.json; --max-failed allows a larger share.",
             code="too-many-failures",
         )
+
+    def show(self, write: Callable[[Path], Mapping[str, Any]]) -> None:
+        """See `JobContext`."""
+        if time.monotonic() - self._shown < SHOWN_EVERY_S:
+            return
+        from halfmap.steps.pages.write import write_progress_page
+
+        folder = self.folder / NOW
+        folder.mkdir(exist_ok=True)
+        try:
+            figures = write(folder)
+            write_progress_page(self.folder / PROGRESS_PAGE, folder, self.step.name, figures, self.warnings)
+        except Exception as error:
+            # A look at the job must not end it.
+            self.write_log(traceback.format_exc())
+            self.log(f"{PROGRESS_PAGE} could not be drawn: {type(error).__name__}: {error}")
+        self._shown = time.monotonic()
 
     def save_checkpoint(self, name: str, index: int, arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """See `JobContext`."""

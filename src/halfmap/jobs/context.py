@@ -65,6 +65,13 @@ class JobContext(Protocol):
     def progress(self, label: str, total: int) -> AbstractContextManager[Progress]:
         """Show a progress bar while the context lasts."""
 
+    def show(self, write: Callable[[Path], Mapping[str, Any]]) -> None:
+        """Let a person look in while the job goes on; at most once in half a minute, so that it costs little.
+
+        ``write`` puts the present state into the folder that it is given, under the names of the step's outputs,
+        and returns its figures. The step's page is drawn of it, as ``progress.html``. Both go when the job ends.
+        """
+
     def each(
         self,
         label: str,

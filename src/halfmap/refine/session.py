@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -39,6 +40,9 @@ class Session(Protocol):
 
     def progress(self, label: str, total: int) -> AbstractContextManager[Ticker]:
         """Show progress while the context lasts."""
+
+    def show(self, write: Callable[[Path], Mapping[str, Any]]) -> None:
+        """Let a person look in, now and then: ``write`` puts the present state where it is told to."""
 
     def save_checkpoint(self, name: str, index: int, arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Keep the state ``index`` of ``name`` and drop older ones."""

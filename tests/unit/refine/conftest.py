@@ -122,6 +122,9 @@ class QuietSession:
     def advance(self, count=1, note=""):
         pass
 
+    def show(self, write):
+        pass
+
     def save_checkpoint(self, name, index, arrays, facts):
         self.indices.append(index)
         self.checkpoints[name] = (index, {k: np.array(v) for k, v in arrays.items()}, dict(facts))

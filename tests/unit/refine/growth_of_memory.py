@@ -44,6 +44,9 @@ class Quiet:
     def advance(self, count=1, note=""):
         pass
 
+    def show(self, write):
+        pass
+
     def save_checkpoint(self, name, index, arrays, facts):
         pass
 

@@ -224,3 +224,35 @@ def test_noise_does_not_become_the_reference(phantom, simulated, session, regula
     chosen = options(100.0, initial_resolution_A=30.0, max_iterations=4, regularisation=regularisation)
     refine(data, grid, volume, chosen, real)
     assert not any("pure noise" in warning for warning in real.warnings)
+
+
+def test_a_person_can_look_in(small, session, tmp_path):
+    """After an iteration the present state is written as the final one is, and the page is drawn of it."""
+    from functools import partial
+
+    from halfmap.exec.running import PROGRESS_PAGE
+    from halfmap.io.mrc import read_volume
+    from halfmap.io.relion import read_image_set
+    from halfmap.io.star import read_star
+    from halfmap.refine.refine3d.files import write_present
+    from halfmap.steps.pages.write import write_progress_page
+
+    volume, data, grid = small
+    shown = []
+    watched = session()
+    watched.show = lambda write: shown.append(write(tmp_path))
+    observations = data.observations(grid, 80.0)
+    chosen = options(80.0, max_iterations=2)
+    look = partial(write_present, data.image_set, grid)
+    Refinement(observations, halves(len(data.images)), volume, None, chosen, watched, look=look).run()
+    assert [figures["iteration"] for figures in shown] == [1]
+    written = read_image_set(tmp_path / "particles.star", "particles")
+    assert sorted(written["uid"]) == sorted(data.image_set["uid"])
+    seen = read_volume(tmp_path / "map.mrc")
+    assert seen.data.shape[0] * seen.pixel_size_A == pytest.approx(grid.length_A)
+    assert len(read_star(tmp_path / "iterations.star")["iterations"]["iteration"]) == 1
+    write_progress_page(tmp_path / PROGRESS_PAGE, tmp_path, "refine", shown[0], ["a doubt"])
+    page = (tmp_path / PROGRESS_PAGE).read_text()
+    assert "in progress" in page
+    assert "a doubt" in page
+    assert "Orientations" in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from halfmap.refine.images.sources import check_diameter, half_sets, map_grid, r
 from halfmap.refine.memory import planned, refinement_need
 from halfmap.refine.refine3d.local import given_poses
 from halfmap.refine.refine3d.options import RefineOptions
-from halfmap.refine.refine3d.refinement import Refined, Refinement, shift_range_A
+from halfmap.refine.refine3d.refinement import Present, Refined, Refinement, shift_range_A
 from halfmap.refine.session import Session
 from halfmap.typing import PathLike
 from halfmap.validation.noise_control import judge_orientations
@@ -75,7 +76,10 @@ def refine_particles(
     n_bad = report_faults(observations, session)
     reference = read_volume(options.reference)
     given = given_poses(images, star, options)
-    refined = Refinement(observations, images["half_set"], reference, mask, options, session, given, plan.threads).run()
+    refined = Refinement(
+        observations, images["half_set"], reference, mask, options, session, given, plan.threads,
+        partial(write_present, images, grid),
+    ).run()  # fmt: skip
     cover = orientation_cover(refined.poses.rot_img_from_map[:, 0], options.symmetry)
     for verdict in judge_orientations(cover):
         session.warn(verdict.message)
@@ -94,6 +98,23 @@ def refine_particles(
         "orientation_scf": round(cover.scf_star, 3),
         "unseen_frac": round(cover.unsampled_frac, 4),
     }
+
+
+def write_present(images: ImageSet, grid: MapGrid, folder: Path, present: Present) -> dict[str, Any]:
+    """Map, FSC, poses and iterations as they are now, under the names of the final ones; what to say of them."""
+    euler = euler_from_matrix(present.rot_img_from_map).numpy()
+    shift = present.shift_A.numpy()
+    particles = images.select(present.rows).with_columns(
+        rot_rad=euler[:, 0], tilt_rad=euler[:, 1], psi_rad=euler[:, 2], shift_x_A=shift[:, 0], shift_y_A=shift[:, 1]
+    )
+    write_image_set(folder / "particles.star", particles)
+    write_volume(folder / "map.mrc", Volume(present.map.cpu().numpy(), present.pixel_size_A))
+    shells = np.arange(len(present.fsc), dtype=np.float64)
+    curve = {**shell_columns(shells / grid.length_A), "rlnFourierShellCorrelationMaskedMaps": present.fsc.numpy()}
+    write_star(folder / "fsc.star", {"fsc": StarBlock(curve)})
+    write_star(folder / "iterations.star", {"iterations": _iteration_block(present.iterations)})
+    last = present.iterations[-1]
+    return {"iteration": last["iteration"], "resolution_A": last["resolution_A"]}
 
 
 def with_poses(images: ImageSet, refined: Refined) -> ImageSet:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,6 +94,33 @@ class Refined:
     cutoff_A: Float[Tensor, "z y x"] | None
 
 
+@dataclass(frozen=True, eq=False)
+class Present:
+    """A refinement between two iterations.
+
+    Attributes
+    ----------
+    rows, rot_img_from_map, shift_A
+        Rows of the image set, and their poses.
+    map
+        Mean of the references of the halves, on the sampling that their shells need.
+    pixel_size_A
+        Of the map.
+    fsc
+        Of the last iteration.
+    iterations
+        Facts of each iteration.
+    """
+
+    rows: Array
+    rot_img_from_map: Float[Tensor, "n 3 3"]
+    shift_A: Float[Tensor, "n 2"]
+    map: Float[Tensor, "z y x"]
+    pixel_size_A: float
+    fsc: Float[Tensor, " shells"]
+    iterations: list[dict[str, Any]]
+
+
 @dataclass(eq=False)
 class _Progress:
     """What the loop remembers besides the halves."""
@@ -125,6 +155,8 @@ class Refinement:
         Whoever runs this.
     given
         Poses that the particles are held near to, ``[n]`` in the order of the observations; None for a global search.
+    look
+        Writes the present state into a folder and returns figures of it, for those who look in; None for nobody.
     threads
         Batches worked on at once; those of the session if not given. The result does not depend on it.
 
@@ -144,8 +176,10 @@ class Refinement:
         session: Session,
         given: GivenPoses | None = None,
         threads: int | None = None,
+        look: Callable[[Path, Present], Mapping[str, Any]] | None = None,
     ) -> None:
         self.observations, self.options, self.session = observations, options, session
+        self.look = look
         self.threads = session.threads if threads is None else threads
         self.grid = observations.grid
         usable = observations.usable
@@ -184,6 +218,8 @@ class Refinement:
                 halves = self._next_halves(halves, results, progress)
                 del results  # Their sums are large, and the next iteration makes its own.
                 self._save(halves, progress)
+                if self.look is not None:
+                    self.session.show(partial(self._shown, self.look, halves, progress))
 
     # --- one iteration ---------------------------------------------------------------------------
 
@@ -307,6 +343,19 @@ class Refinement:
             )
             for half, result, reference in zip(halves, results, references, strict=True)
         ]  # fmt: skip
+
+    def _shown(
+        self,
+        look: Callable[[Path, Present], Mapping[str, Any]],
+        halves: list[HalfState],
+        progress: _Progress,
+        folder: Path,
+    ) -> Mapping[str, Any]:
+        rot, shift_A = (torch.cat([getattr(half, name) for half in halves]) for name in ("rot_img_from_map", "shift_A"))
+        mean = (halves[0].reference + halves[1].reference) / 2
+        pixel_size_A = self.grid.length_A / mean.shape[0]
+        rows = np.concatenate(self.rows)
+        return look(folder, Present(rows, rot, shift_A, mean, pixel_size_A, progress.fsc, progress.iterations))
 
     # --- start, checkpoints, end -----------------------------------------------------------------
 

@@ -45,6 +45,17 @@ def write_page(folder: Path, record: JobRecord, citations: Sequence[str] = ()) -
     return path
 
 
+def write_progress_page(
+    path: Path, folder: Path, step: str, figures: Mapping[str, Any], warnings: Sequence[str]
+) -> None:
+    """Draw the page of a job that goes on, from its present state in a folder."""
+    page = Report(f"halfmap {step}, in progress", str(path.parent))
+    page.facts({name.replace("_", " "): value for name, value in figures.items()})
+    page.warnings(list(warnings))
+    SECTIONS[step](page, folder, dict(figures))
+    write_text_atomic(path, page.render())
+
+
 def write_session_page(
     path: Path, jobs: Sequence[tuple[Path, JobRecord]], citations: Sequence[str] = (), title: str = "Session"
 ) -> None:
