@@ -45,7 +45,7 @@ STEP = Step(
              file="particles.star"),
         Port("cutoff", "volume", "Cut-off in Å of the low-pass filter of each place, if regularisation is local.",
              file="cutoff.mrc", optional=True),
-        Port("fsc", "table", "FSC of the half-maps, within the mask and without.", file="fsc.star"),
+        Port("fsc", "table", "FSC of the half-maps, corrected for the mask, and without one.", file="fsc.star"),
         Port("iterations", "table", "What happened in each iteration.", file="iterations.star"),
     ),
     run=run,

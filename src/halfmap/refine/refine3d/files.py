@@ -110,7 +110,7 @@ def write_present(images: ImageSet, grid: MapGrid, folder: Path, present: Presen
     write_image_set(folder / "particles.star", particles)
     write_volume(folder / "map.mrc", Volume(present.map.cpu().numpy(), present.pixel_size_A))
     shells = np.arange(len(present.fsc), dtype=np.float64)
-    curve = {**shell_columns(shells / grid.length_A), "rlnFourierShellCorrelationMaskedMaps": present.fsc.numpy()}
+    curve = {**shell_columns(shells / grid.length_A), "rlnFourierShellCorrelationCorrected": present.fsc.numpy()}
     write_star(folder / "fsc.star", {"fsc": StarBlock(curve)})
     write_star(folder / "iterations.star", {"iterations": _iteration_block(present.iterations)})
     last = present.iterations[-1]
@@ -140,7 +140,7 @@ def fsc_block(refined: Refined, grid: MapGrid) -> StarBlock:
     return StarBlock(
         {
             **shell_columns(shells / grid.length_A),
-            "rlnFourierShellCorrelationMaskedMaps": refined.fsc.numpy(),
+            "rlnFourierShellCorrelationCorrected": refined.fsc.numpy(),
             "rlnFourierShellCorrelationUnmaskedMaps": refined.fsc_unmasked.numpy(),
         }
     )

@@ -69,7 +69,7 @@ class Refined:
     map
         From all data, Wiener-filtered by the FSC.
     fsc
-        Of the half-maps within the mask.
+        Of the half-maps within the mask, corrected for it.
     fsc_unmasked
         The same without a mask.
     mask

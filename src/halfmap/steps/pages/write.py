@@ -50,7 +50,7 @@ def write_progress_page(
 ) -> None:
     """Draw the page of a job that goes on, from its present state in a folder."""
     page = Report(f"halfmap {step}, in progress", str(path.parent))
-    page.facts({name.replace("_", " "): value for name, value in figures.items()})
+    page.facts({"iteration": figures["iteration"]} if "iteration" in figures else {})
     page.warnings(list(warnings))
     SECTIONS[step](page, folder, dict(figures))
     write_text_atomic(path, page.render())
