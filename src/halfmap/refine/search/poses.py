@@ -37,6 +37,8 @@ MOST_DIRECTIONS = 1200
 """Directions of a global search at most; a finer grid is left to the climb."""
 RADIANS_PER_RESOLUTION = 0.6
 """A grid of spacing s serves for features of ``s * diameter * this``: a climb starts within their reach."""
+FINEST_GLOBAL_A = 6.0
+"""Shells beyond this hardly help to find where to climb; a symmetric particle could pay for finer ones."""
 GRID_MODES = 48
 MODES_CLIMBED = 10
 MODES_KEPT = 8
@@ -95,12 +97,13 @@ def plan_search(
     order = 1
     while 12 * 4**order < 8 * n_operators:
         order += 1
+    wanted_A = max(resolution_A, FINEST_GLOBAL_A)
     while (
-        healpix_spacing_rad(order) * diameter_A * RADIANS_PER_RESOLUTION > resolution_A
+        healpix_spacing_rad(order) * diameter_A * RADIANS_PER_RESOLUTION > wanted_A
         and 12 * 4 ** (order + 1) <= MOST_DIRECTIONS * n_operators
     ):
         order += 1
-    finest_A = healpix_spacing_rad(order) * diameter_A * RADIANS_PER_RESOLUTION
+    finest_A = max(wanted_A, healpix_spacing_rad(order) * diameter_A * RADIANS_PER_RESOLUTION)
     global_radius = max(4, min(radius_px, math.floor(map_grid.length_A / finest_A)))
     step_A = map_grid.length_A / global_radius / 3
     return SearchPlan(radius_px, order, global_radius, shift_range_A, step_A, shift_sigma_A, seed)
