@@ -256,3 +256,15 @@ def test_a_person_can_look_in(small, session, tmp_path):
     assert "in progress" in page
     assert "a doubt" in page
     assert "Orientations" in page
+
+
+def test_cut_offs_that_are_written_are_those_of_the_last_references(small, session):
+    """Chosen on maps of the same making: the median of what is written is what the log said of the references."""
+    volume, data, grid = small
+    told = session()
+    result = refine(data, grid, volume, options(80.0, max_iterations=3, regularisation="local"), told)
+    medians = [float(message.split()[2]) for message in told.messages if message.startswith("local filters")]
+    assert result.cutoff_A is not None
+    assert len(medians) == 3
+    assert medians[-1] == pytest.approx(float(result.cutoff_A[result.mask > 0.5].median()), abs=0.1)
+    assert medians[-1] == pytest.approx(medians[-2], rel=0.25)

@@ -437,11 +437,12 @@ class Refinement:
     def _outcome(self, results: list[HalfResult], progress: _Progress) -> Refined:
         half1, half2 = (result.sums.volume() for result in results)
         curve = self._trusted(progress.fsc)
+        sums = (results[0].sums, results[1].sums)
+        cutoff_A = self.regulariser.cutoff_A(sums, curve) if self.regulariser.is_local else None
         results[0].sums.add(results[1].sums)
         whole = results[0].sums.volume(ssnr_of_whole(curve))
         everything = torch.ones_like(whole)
         reached_A = self._resolution_A(progress.fsc)
-        cutoff_A = self.regulariser.cutoff_A(half1, half2, curve) if self.regulariser.is_local else None
         refined = Refined(
             np.concatenate(self.rows), _joined([result.poses for result in results]), (half1, half2), whole,
             progress.fsc, masked_fsc(half1, half2, everything), self.solvent.on(self.grid.box_px), reached_A,

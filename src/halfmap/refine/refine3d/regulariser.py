@@ -61,9 +61,11 @@ class Regulariser:
         return [half * mask for half in halves]
 
     def cutoff_A(
-        self, half1: Float[Tensor, "z y x"], half2: Float[Tensor, "z y x"], trusted_curve: Float[Tensor, " shells"]
+        self, sums: tuple[Accumulator, Accumulator], trusted_curve: Float[Tensor, " shells"]
     ) -> Float[Tensor, "z y x"]:
-        """The cut-off of each voxel, of maps that are not filtered."""
+        """The cut-off of each voxel on the final grid, chosen as for references."""
+        ssnr = ssnr_of_half(trusted_curve)
+        half1, half2 = (unshrunk(half.volume(ssnr), ssnr) for half in sums)
         return self.grid.length_A / self._fitted(half1, half2, trusted_curve).cutoff_px()
 
     def _fitted(
