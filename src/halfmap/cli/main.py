@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from cyclopts import App, Group
@@ -15,7 +15,8 @@ from halfmap.cli.verbs import VERBS
 from halfmap.errors import HalfmapError
 from halfmap.exec.runner import InterruptedJobError
 from halfmap.jobs.declared import BadOptionError
-from halfmap.jobs.registry import BrokenStep, entries, get_step, load
+from halfmap.jobs.registry import entries, get_step, load
+from halfmap.jobs.step import Step
 from halfmap.project.pipeline import CHAIN
 
 SUMMARY = "Cryo-EM from raw movies to a density map that can be trusted."
@@ -65,14 +66,15 @@ def app_for(words: Sequence[str]) -> App:
     for length in (2, 1):
         name = " ".join(command[:length])
         if len(command) >= length and name in found:
-            _add_step(app, command_words(name), name)
+            _add_step(app, get_step(name), found)
             return app
     group = {name for name in found if command and name.startswith(f"{command[0]} ")}
     if command and command[0] not in VERBS and not group:
         get_step(command[0])
     for name, entry in found.items():
-        if (not command or name in group) and not isinstance(load(entry), BrokenStep):
-            _add_step(app, command_words(name), name)
+        step = load(entry) if not command or name in group else None
+        if isinstance(step, Step):
+            _add_step(app, step, found)
     for verb, register in VERBS.items():
         if not command or command[0] == verb:
             register(app)
@@ -85,12 +87,12 @@ def command_words(name: str) -> tuple[str, ...]:
     return tuple(name.split())
 
 
-def _add_step(app: App, words: tuple[str, ...], name: str) -> None:
-    step = get_step(name)
+def _add_step(app: App, step: Step, known: Iterable[str]) -> None:
+    words = command_words(step.name)
     parent = app
     for word in words[:-1]:
-        parent = _sub_app(parent, word)
-    parent.command(step_command(step), name=words[-1], **(_place(name) if parent is app else {}))
+        parent = _sub_app(parent, word, known)
+    parent.command(step_command(step), name=words[-1], **(_place(step.name) if parent is app else {}))
 
 
 def _place(name: str) -> dict[str, Any]:
@@ -98,11 +100,11 @@ def _place(name: str) -> dict[str, Any]:
     return {"group": STEPS, "sort_key": CHAIN.index(name) if name in CHAIN else len(CHAIN)}
 
 
-def _sub_app(app: App, word: str) -> App:
+def _sub_app(app: App, word: str, known: Iterable[str]) -> App:
     try:
         return app[word]
     except KeyError:
-        members = [name.partition(" ")[2] for name in entries() if name.startswith(f"{word} ")]
+        members = [name.partition(" ")[2] for name in known if name.startswith(f"{word} ")]
         child = App(name=word, help=f"One of: {', '.join(members)}.", help_format="plaintext", **_place(word))
         app.command(child)
         return child
