@@ -187,7 +187,7 @@ class Refinement:
         for half, rows in enumerate(self.rows, start=1):
             if not len(rows):
                 raise HalfmapError(f"half {half} has no usable particles", remedy="Leave out the half_set column.")
-        self.solvent = Solvent(self.grid, options.diameter_A, mask, options.tighten_mask)
+        self.solvent = Solvent(self.grid, options.diameter_A, mask, options.tighten_mask, observations.device)
         self.focus = focus_of(options, mask, self.grid)
         self.given = [None if given is None else given.of(rows) for rows in self.rows]
         self._masks_reference = mask is not None
@@ -366,7 +366,7 @@ class Refinement:
         box_px = self._box_px(radius)
         volume = on_grid(self._reference, MapGrid(box_px, self.grid.length_A / box_px), options.diameter_A, start_A)
         if self._masks_reference:
-            volume = volume * self.solvent.on(box_px)
+            volume = volume * self.solvent.on(box_px).to(volume)
         nothing = torch.zeros(self.grid.box_px // 2 + 1, dtype=torch.float64)
         progress = _Progress(nothing, min(radius, self.grid.nyquist_px))
         session.log(
@@ -403,10 +403,10 @@ class Refinement:
         return halves, progress
 
     def _save(self, halves: list[HalfState], progress: _Progress) -> None:
-        arrays: dict[str, Any] = {"fsc": progress.fsc.numpy(), "mask": self.solvent.mask.numpy()}
+        arrays: dict[str, Any] = {"fsc": progress.fsc.numpy(), "mask": self.solvent.mask.cpu().numpy()}
         for number, half in enumerate(halves, start=1):
             for name in ("reference", "rot_img_from_map", "shift_A", "settled"):
-                arrays[f"{name}_{number}"] = getattr(half, name).numpy()
+                arrays[f"{name}_{number}"] = getattr(half, name).cpu().numpy()
             arrays[f"sigma2_{number}"] = half.noise.sigma2.numpy()
             arrays[f"scale_{number}"] = half.noise.scale.numpy()
         facts = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -37,18 +38,27 @@ class Solvent:
         A mask on the grid that is kept as it is, or None.
     tighten
         Whether the sphere is replaced by a mask made from the map once that is good enough.
+    device
+        Where maps are.
     """
 
-    def __init__(self, grid: MapGrid, diameter_A: float, given: Float[Tensor, "z y x"] | None, tighten: bool) -> None:
-        self.grid = grid
+    def __init__(
+        self,
+        grid: MapGrid,
+        diameter_A: float,
+        given: Float[Tensor, "z y x"] | None,
+        tighten: bool,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.grid, self.device = grid, device
         self.diameter_A = diameter_A
         self.tightens = tighten and given is None
-        self.mask = self._sphere(grid.box_px) if given is None else given
+        self.mask = self._sphere(grid.box_px) if given is None else given.to(device)
         self._sampled = self.mask
 
     def _sphere(self, box_px: int) -> Float[Tensor, "z y x"]:
         pixel_A = self.grid.length_A / box_px
-        return soft_ball((box_px,) * 3, self.diameter_A / pixel_A, EDGE_A / pixel_A)
+        return soft_ball((box_px,) * 3, self.diameter_A / pixel_A, EDGE_A / pixel_A, self.device)
 
     def on(self, box_px: int) -> Float[Tensor, "z y x"]:
         """The mask on a sampling of its box; the last one is kept, because iterations ask for it twice."""
@@ -92,4 +102,4 @@ class Solvent:
 
     def keep(self, mask: Float[Tensor, "z y x"]) -> None:
         """Use a mask, on any sampling of the box."""
-        self.mask = self._sampled = mask
+        self.mask = self._sampled = mask.to(self.device)

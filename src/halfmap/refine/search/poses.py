@@ -169,6 +169,7 @@ class PoseSearch:
     ) -> None:
         self.observations, self.noise, self.plan, self.diameter_A = observations, noise, plan, diameter_A
         device = observations.device
+        reference = reference.to(device)
         self.fulcrum_A = torch.tensor(fulcrum_A, dtype=torch.float64, device=device)
         if any(fulcrum_A):
             reference = shifted_volume(reference, -self.fulcrum_A / observations.grid.length_A * reference.shape[0])
