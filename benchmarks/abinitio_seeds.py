@@ -16,15 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from beside import figures_of, halfmap
 
 from halfmap.io.images import ParticleImages
 from halfmap.io.mrc import write_stack
@@ -39,21 +37,6 @@ MODELS = {
 }
 """Model, point group and diameter (Å) of each case."""
 BLOBS = 12
-
-
-def halfmap(folder: Path, *arguments: str) -> float:
-    """Run a step; CPU seconds that it took."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "halfmap", *arguments]
-    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def figures_of(job: Path) -> dict[str, Any]:
-    """Figures in the record of a job."""
-    figures: dict[str, Any] = json.loads((job / "job.json").read_text())["figures"]
-    return figures
 
 
 def replace_by_junk(folder: Path, junk_frac: float, diameter_A: float, snr: float, seed: int) -> np.ndarray:
@@ -99,7 +82,7 @@ def one(given: argparse.Namespace, seed: int) -> dict[str, Any]:
             is_junk = replace_by_junk(folder, given.junk_frac, diameter_A, given.snr, seed)
             star = "mixed.star"
         classes = ["--classes", str(given.classes)] if given.classes > 1 else []
-        cpu_s = halfmap(
+        spent = halfmap(
             folder, "abinitio", star, "--symmetry", symmetry, "--diameter", str(diameter_A), "--resolution",
             str(given.resolution), "--starts", str(given.starts), "--seed", str(seed), "--threads", str(given.threads),
             *classes, "--out", "found",
@@ -110,7 +93,7 @@ def one(given: argparse.Namespace, seed: int) -> dict[str, Any]:
         result = {
             "seed": seed, "truth_0.5_A": None if truth_A is None else round(truth_A, 1),
             "success": truth_A is not None and truth_A <= given.margin * given.resolution,
-            "agreeing_starts": found["agreeing_starts"], "gain": found["shape_gain"], "cpu_s": round(cpu_s, 1),
+            "agreeing_starts": found["agreeing_starts"], "gain": found["shape_gain"], "cpu_s": spent["cpu_s"],
         }  # fmt: skip
         if given.classes > 1:
             result |= _sorted_out(folder / "found" / "particles.star", is_junk)

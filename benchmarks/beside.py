@@ -42,6 +42,12 @@ def halfmap(folder: Path, *arguments: str) -> Facts:
     return timed([sys.executable, "-m", "halfmap", *arguments], folder)
 
 
+def figures_of(job: Path) -> Facts:
+    """Figures in the record of a job."""
+    figures: Facts = json.loads((job / "job.json").read_text())["figures"]
+    return figures
+
+
 def simulated(folder: Path, *arguments: str) -> None:
     """Particles in ``folder/sim``, made once."""
     if not (folder / "sim" / "truth.star").exists():

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from beside import Facts, halfmap, kept, particles_beside_truth, rotations, shifts_A, simulated, timed
+from beside import Facts, figures_of, halfmap, kept, particles_beside_truth, rotations, shifts_A, simulated, timed
 
 from halfmap.fourier.fsc import frc, resolution_A
 from halfmap.fourier.shift import shift_images
@@ -121,7 +121,7 @@ def main() -> None:
         folder, "--model", "asymmetric", "--particles", str(given.particles), "--box", str(given.box),
         "--pixel-size", str(given.pixel_size), "--snr", str(given.snr),
     )  # fmt: skip
-    diameter_A = json.loads((folder / "sim/job.json").read_text())["figures"]["diameter_A"] + 10
+    diameter_A = figures_of(folder / "sim")["diameter_A"] + 10
     runs: dict[str, tuple[Callable[[], Facts], str, str]] = {
         "halfmap": (
             lambda: halfmap(

@@ -26,9 +26,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from halfmap.postprocess.mask import make_mask
+from beside import figures_of, halfmap
 from jaxtyping import Float
 from torch import Tensor
 
@@ -48,7 +45,6 @@ from halfmap.fourier.windows import cosine_edge, soft_ball
 from halfmap.geometry.rotations import angular_distance_rad, matrix_from_euler, matrix_from_rotation_vector
 from halfmap.io.mrc import open_stack, read_volume, write_stack, write_volume
 from halfmap.io.relion import read_image_set
-from halfmap.postprocess.options import MaskOptions
 from halfmap.simulate.atoms import Atoms, join
 from halfmap.simulate.form_factors import ICE_POTENTIAL_V
 from halfmap.simulate.options import SimulateParticlesOptions
@@ -63,6 +59,8 @@ from halfmap.simulate.phantoms import asymmetric
 from halfmap.simulate.potential import scattering_potential
 from halfmap.units import DEG
 from halfmap.validation.fsc_curves import fsc_curves
+from halfmap.validation.options import MaskOptions
+from halfmap.validation.solvent_mask import make_mask
 
 BOX_PX, PIXEL_SIZE_A = 64, 3.0
 DIAMETER_A = 150.0
@@ -172,17 +170,13 @@ def randomise(folder: Path, beyond_A: float, seed: int) -> None:
 
 def refine(folder: Path, regularisation: str, seed: int) -> dict[str, Any]:
     """Refine from the rigid domains at 25 Å; CPU seconds and the number of iterations."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [sys.executable, "-m", "halfmap", "refine", "sim/particles.star", "--reference", "rigid.mrc",
-         "--diameter", str(DIAMETER_A), "--initial-resolution", "25", "--regularisation", regularisation,
-         "--seed", str(seed), "--threads", "1", "--out", regularisation],
-        cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    spent = halfmap(
+        folder, "refine", "sim/particles.star", "--reference", "rigid.mrc",
+        "--diameter", str(DIAMETER_A), "--initial-resolution", "25", "--regularisation", regularisation,
+        "--seed", str(seed), "--threads", "1", "--out", regularisation,
     )  # fmt: skip
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    figures = json.loads((folder / regularisation / "job.json").read_text())["figures"]
-    return {"iterations": figures["iterations"], "cpu_s": round(cpu_s, 1)}
+    figures = figures_of(folder / regularisation)
+    return {"iterations": figures["iterations"], "cpu_s": spent["cpu_s"]}
 
 
 def read(path: Path) -> Float[Tensor, "z y x"]:

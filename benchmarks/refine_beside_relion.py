@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from beside import Facts, halfmap, kept, particles_beside_truth, rotations, shifts_A, simulated, timed
+from beside import Facts, figures_of, halfmap, kept, particles_beside_truth, rotations, shifts_A, simulated, timed
 
 from halfmap.geometry.rotations import angular_distance_rad
 from halfmap.geometry.symmetry import nearest_equivalent, point_group
@@ -37,7 +37,7 @@ def judged(folder: Path, volume: str, star: str, symmetry: str) -> Facts:
     out = "compared_" + Path(volume).stem
     if not (folder / out / "job.json").exists():
         halfmap(folder, "compare", volume, "sim/truth/map.mrc", "--symmetry", symmetry, "--out", out)
-    figures = json.loads((folder / out / "job.json").read_text())["figures"]
+    figures = figures_of(folder / out)
     found, truth, rows, true_rows = particles_beside_truth(folder / star, folder / "sim/truth.star")
     true_rot = rotations(truth, true_rows)
     nearest = nearest_equivalent(rotations(found, rows), true_rot, point_group(symmetry))
@@ -58,7 +58,7 @@ def ours(folder: Path, given: argparse.Namespace, diameter_A: float) -> Facts:
         "--diameter", str(diameter_A), "--initial-resolution", str(given.start), "--threads", str(given.threads),
         "--out", "ours",
     )  # fmt: skip
-    figures = json.loads((folder / "ours" / "job.json").read_text())["figures"]
+    figures = figures_of(folder / "ours")
     return spent | {"fsc_0.143_A": round(figures["resolution_A"], 2), "iterations": figures["iterations"]}
 
 
@@ -109,7 +109,7 @@ def main() -> None:
     simulated(
         folder, "--model", given.model, "--particles", str(given.particles), *boxes, *pixels, "--snr", str(given.snr)
     )
-    diameter_A = json.loads((folder / "sim/job.json").read_text())["figures"]["diameter_A"] + 10
+    diameter_A = figures_of(folder / "sim")["diameter_A"] + 10
     runs: dict[str, tuple[Callable[[argparse.Namespace], Facts], str, str]] = {
         "halfmap": (lambda g: ours(folder, g, diameter_A), "ours/map.mrc", "ours/particles.star"),
         "relion": (lambda g: relion(folder, g, diameter_A), "relion/run_class001.mrc", "relion/run_data.star"),

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -113,3 +114,12 @@ def test_every_test_can_fail(path):
     silent = [f.name for f in functions(tree) if f.name.startswith("test_") and not any(map(asserts, ast.walk(f)))]
     assert not silent, f"tests without an assertion: {silent}"
     assert not [ast.unparse(node) for node in ast.walk(tree) if thrown_away(node)]
+
+
+def test_benchmarks_can_be_imported():
+    """All of them in one process: what they import of the program is still there."""
+    names = sorted(file.stem for file in (REPOSITORY / "benchmarks").glob("*.py"))
+    code = f"import sys, importlib; sys.path.insert(0, 'benchmarks'); [importlib.import_module(n) for n in {names}]"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert names
+    assert done.returncode == 0, done.stderr
