@@ -17,6 +17,11 @@ def cosine_edge(beyond: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     return 0.5 + 0.5 * torch.cos(math.pi * beyond.clamp(0.0, 1.0))
 
 
+def low_pass(radius_px: Float[Tensor, "*any"], cutoff_px: float) -> Float[Tensor, "*any"]:
+    """Half a period of a cosine over the two shells about a cut-off."""
+    return cosine_edge((radius_px - cutoff_px) / 2.0 + 0.5)
+
+
 def soft_ball(
     shape: tuple[int, ...], diameter_px: float, edge_px: float, device: torch.device | str = "cpu"
 ) -> Float[Tensor, "*image"]:

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Inexact
 from torch import Tensor
 
+from halfmap.geometry.symmetry import coset_representatives
+
 TOLERANCE = 1e-6
 CHUNK_ELEMENTS = 1 << 20
 """Voxels turned at once, which bounds the memory."""
@@ -24,13 +26,7 @@ def split(
     """
     whole = operators.round()
     aligned = operators[(operators - whole).abs().amax(dim=(1, 2)) < TOLERANCE].round()
-    representatives: list[Tensor] = []
-    for operator in operators:
-        # r h = s h' for some h, h' of the subgroup if r^-1 s lies in it.
-        quotients = [other.T @ operator for other in representatives]
-        if not any(bool(((q - q.round()).abs() < TOLERANCE).all()) for q in quotients):
-            representatives.append(operator)
-    return torch.stack(representatives), aligned
+    return coset_representatives(operators, aligned), aligned
 
 
 def chain_of(aligned: Float[Tensor, "aligned 3 3"]) -> list[Float[Tensor, "_ 3 3"]]:

@@ -97,6 +97,18 @@ def symmetrise_poses(
     return rot_img_from_map.unsqueeze(-3) @ operators.to(rot_img_from_map)
 
 
+def coset_representatives(
+    group: Float[Tensor, "operators 3 3"], subgroup: Float[Tensor, "members 3 3"]
+) -> Float[Tensor, "representatives 3 3"]:
+    """One ``r`` of each coset ``{r h}`` of a subgroup, the first in the order of the group."""
+    representatives: list[Tensor] = []
+    for operator in group:
+        cosets = (float((other @ subgroup - operator).abs().amax(dim=(1, 2)).min()) for other in representatives)
+        if not any(difference < 1e-6 for difference in cosets):
+            representatives.append(operator)
+    return torch.stack(representatives)
+
+
 def nearest_equivalent(
     rot_img_from_map: Float[Tensor, "*batch 3 3"],
     towards: Float[Tensor, "*batch 3 3"],

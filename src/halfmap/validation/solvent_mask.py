@@ -11,7 +11,7 @@ from torch import Tensor
 
 from halfmap.errors import HalfmapError
 from halfmap.fourier.grid import radius_px, real_space_radius_px
-from halfmap.fourier.windows import cosine_edge
+from halfmap.fourier.windows import cosine_edge, low_pass
 from halfmap.typing import Array, FloatArray
 from halfmap.validation.options import MaskOptions
 
@@ -87,8 +87,7 @@ def low_passed(volume: Float[Tensor, "z y x"], pixel_size_A: float, resolution_A
     n = volume.shape[0]
     radius = radius_px((n, n, n), volume.device)
     shell = n * pixel_size_A / resolution_A
-    lowpass = cosine_edge((radius - shell) / 2.0 + 0.5)
-    filtered: Tensor = torch.fft.irfftn(torch.fft.rfftn(volume) * lowpass, s=(n, n, n))
+    filtered: Tensor = torch.fft.irfftn(torch.fft.rfftn(volume) * low_pass(radius, shell), s=(n, n, n))
     return filtered
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from torch import Tensor
 
 from halfmap.data.records import ImageSet, Volume
 from halfmap.geometry.rotations import euler_from_matrix
@@ -102,11 +104,7 @@ def refine_particles(
 
 def write_present(images: ImageSet, grid: MapGrid, folder: Path, present: Present) -> dict[str, Any]:
     """Map, FSC, poses and iterations as they are now, under the names of the final ones; what to say of them."""
-    euler = euler_from_matrix(present.rot_img_from_map).numpy()
-    shift = present.shift_A.numpy()
-    particles = images.select(present.rows).with_columns(
-        rot_rad=euler[:, 0], tilt_rad=euler[:, 1], psi_rad=euler[:, 2], shift_x_A=shift[:, 0], shift_y_A=shift[:, 1]
-    )
+    particles = _posed(images.select(present.rows), present.rot_img_from_map, present.shift_A)
     write_image_set(folder / "particles.star", particles)
     write_volume(folder / "map.mrc", Volume(present.map.cpu().numpy(), present.pixel_size_A))
     shells = np.arange(len(present.fsc), dtype=np.float64)
@@ -121,16 +119,17 @@ def with_poses(images: ImageSet, refined: Refined) -> ImageSet:
     """The particles that were used, in the order of the input, with their poses; other columns as they were."""
     order = np.argsort(refined.rows, kind="stable")
     poses = refined.poses
-    euler = euler_from_matrix(poses.rot_img_from_map[:, 0]).numpy()[order]
-    shift = poses.shift_A[:, 0].numpy()[order]
-    return images.select(refined.rows[order]).with_columns(
-        rot_rad=euler[:, 0],
-        tilt_rad=euler[:, 1],
-        psi_rad=euler[:, 2],
-        shift_x_A=shift[:, 0],
-        shift_y_A=shift[:, 1],
+    posed = _posed(images.select(refined.rows[order]), poses.rot_img_from_map[order, 0], poses.shift_A[order, 0])
+    return posed.with_columns(
         log_likelihood_contribution=poses.log_likelihood.numpy()[order],
         max_posterior=poses.weight[:, 0].numpy()[order],
+    )
+
+
+def _posed(images: ImageSet, rot_img_from_map: Float[Tensor, "n 3 3"], shift_A: Float[Tensor, "n 2"]) -> ImageSet:
+    euler, shift = euler_from_matrix(rot_img_from_map).numpy(), shift_A.numpy()
+    return images.with_columns(
+        rot_rad=euler[:, 0], tilt_rad=euler[:, 1], psi_rad=euler[:, 2], shift_x_A=shift[:, 0], shift_y_A=shift[:, 1]
     )
 
 

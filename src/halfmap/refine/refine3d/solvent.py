@@ -70,7 +70,7 @@ class Solvent:
 
     def volume_frac(self) -> float:
         """Mean of the mask over the box."""
-        return float(self.mask.double().mean())
+        return float(self.mask.mean(dtype=torch.float64))
 
     def follow(self, volume: Float[Tensor, "z y x"], resolution_A: float) -> str | None:
         """Draw the mask around a map of all particles.

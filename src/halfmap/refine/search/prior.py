@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from halfmap.geometry.rotations import matrix_from_rotation_vector, rotation_vector_from_matrix
-from halfmap.geometry.symmetry import nearest_equivalent, point_group
+from halfmap.geometry.symmetry import coset_representatives, nearest_equivalent, point_group
 from halfmap.refine.search.local import PoseScores
 from halfmap.typing import Array
 
@@ -69,16 +69,11 @@ def exchanges_of(relaxed: str, kept: str) -> Float[Tensor, "operators 3 3"]:
         If the second is not a subgroup of the first.
     """
     group, subgroup = point_group(relaxed), point_group(kept)
-    chosen: list[Tensor] = []
     for operator in subgroup:
         if float((group - operator).abs().amax(dim=(1, 2)).min()) > 1e-6:
             raise ValueError(f"{kept} is not a subgroup of {relaxed}")
-    for operator in group:
-        # A S and A S' are one pose if S' = S h with h of the subgroup.
-        again = [float((other @ subgroup - operator).abs().amax(dim=(1, 2)).min()) < 1e-6 for other in chosen]
-        if not any(again):
-            chosen.append(operator)
-    return torch.stack(chosen)
+    # A S and A S' are one pose if S' = S h with h of the subgroup.
+    return coset_representatives(group, subgroup)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from halfmap.fourier.grid import radius_px
 from halfmap.fourier.shells import shell_index_3d, spread
-from halfmap.fourier.windows import cosine_edge
+from halfmap.fourier.windows import low_pass
 
 CUTOFF_RATIO = 1.3
 """From one cut-off of the bank to the next, at most."""
@@ -61,11 +61,6 @@ class LocalFilter:
     def _passing(self, band: int) -> Float[Tensor, "z y x"]:
         """Share of a band, between two neighbouring cut-offs, that each voxel lets through."""
         return (self.place - band).clamp(0.0, 1.0)
-
-
-def low_pass(radius: Float[Tensor, "*any"], cutoff_px: float) -> Float[Tensor, "*any"]:
-    """Half a period of a cosine over the two shells about a cut-off."""
-    return cosine_edge((radius - cutoff_px) / 2 + 0.5)
 
 
 def bank_of(coarsest_px: float, finest_px: float) -> tuple[float, ...]:
