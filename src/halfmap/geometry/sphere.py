@@ -11,6 +11,7 @@ from torch import Tensor
 from halfmap.errors import HalfmapError
 
 MAX_ORDER = 12
+GOLDEN_RATIO = (1.0 + math.sqrt(5.0)) / 2.0
 
 
 def healpix_angles(order: int) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
@@ -72,3 +73,14 @@ def fibonacci_directions(n: int) -> Float[Tensor, "n 3"]:
     index = torch.arange(n, dtype=torch.float64)
     z = 1.0 - (2.0 * index + 1.0) / n
     return direction_from_angles(index * (math.pi * (3.0 - math.sqrt(5.0))), torch.acos(z))
+
+
+def icosahedron_directions() -> Float[Tensor, "12 3"]:
+    """Unit vectors to the twelve vertices of an icosahedron with two-fold axes on x, y and z."""
+    vertices = [
+        vertex
+        for a in (-1.0, 1.0)
+        for b in (-GOLDEN_RATIO, GOLDEN_RATIO)
+        for vertex in ((0.0, a, b), (a, b, 0.0), (b, 0.0, a))
+    ]
+    return torch.tensor(vertices, dtype=torch.float64) / math.hypot(1, GOLDEN_RATIO)

@@ -15,22 +15,24 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from halfmap.errors import HalfmapError
-from halfmap.geometry.rotations import angular_distance_rad, matrix_from_rotation_vector
+from halfmap.geometry.rotations import RealLike, angular_distance_rad, as_float64, matrix_from_rotation_vector
+from halfmap.geometry.sphere import GOLDEN_RATIO
 
 VALID_NAMES = "C<n> and D<n> (C1, C2, D7, ...), T, O, I (the same as I2), I1, I2, I3, I4"
 
-_GOLDEN = (1.0 + math.sqrt(5.0)) / 2.0
-_Generator = tuple[int, tuple[float, float, float]]
+Generator = tuple[int, tuple[float, float, float]]
+"""Order of a rotation, and its axis."""
 # Order and axis of rotations that generate the group.
-_POLYHEDRAL: dict[str, tuple[_Generator, _Generator]] = {
+_POLYHEDRAL: dict[str, tuple[Generator, Generator]] = {
     "T": ((3, (0.0, 0.0, 1.0)), (2, (0.0, math.sqrt(2.0), 1.0))),
     "O": ((4, (0.0, 0.0, 1.0)), (3, (1.0, 1.0, 1.0))),
-    "I1": ((2, (1.0, 0.0, 0.0)), (5, (_GOLDEN, 0.0, -1.0))),
-    "I2": ((2, (0.0, 0.0, 1.0)), (5, (1.0, 0.0, _GOLDEN))),
-    "I3": ((5, (0.0, 0.0, 1.0)), (2, (-1.0, 0.0, _GOLDEN))),
-    "I4": ((5, (0.0, 0.0, 1.0)), (2, (1.0, 0.0, _GOLDEN))),
+    "I1": ((2, (1.0, 0.0, 0.0)), (5, (GOLDEN_RATIO, 0.0, -1.0))),
+    "I2": ((2, (0.0, 0.0, 1.0)), (5, (1.0, 0.0, GOLDEN_RATIO))),
+    "I3": ((5, (0.0, 0.0, 1.0)), (2, (-1.0, 0.0, GOLDEN_RATIO))),
+    "I4": ((5, (0.0, 0.0, 1.0)), (2, (1.0, 0.0, GOLDEN_RATIO))),
 }
 _MAX_ORDER = 1000
+_X, _Z = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)
 _GENERAL_POINT = (0.3319, 0.1027, 0.9377)
 
 
@@ -70,24 +72,42 @@ def point_group(name: str) -> Float[Tensor, "operators 3 3"]:
     return _operators(canonical_name(name)).clone()
 
 
+def generators(name: str) -> tuple[Generator, ...]:
+    """Order and axis of rotations whose products are the whole point group (none for C1).
+
+    Raises
+    ------
+    HalfmapError
+        If the name is not one of a point group; the message lists the valid ones.
+    """
+    canonical = canonical_name(name)
+    if canonical in _POLYHEDRAL:
+        return _POLYHEDRAL[canonical]
+    main = (int(canonical[1:]), _Z)
+    found = (main,) if canonical[0] == "C" else (main, (2, _X))
+    return tuple(generator for generator in found if generator[0] > 1)
+
+
+def turn_about(axis: RealLike, angle_rad: float) -> Float[Tensor, "*batch 3 3"]:
+    """Rotations by one angle about axes ``[..., 3]`` of any length."""
+    direction = as_float64(axis)
+    return matrix_from_rotation_vector(direction / direction.norm(dim=-1, keepdim=True) * angle_rad)
+
+
 @lru_cache(maxsize=32)
 def _operators(name: str) -> Tensor:
     if name[0] in "CD":
-        turns = torch.stack([_turn(int(name[1:]), (0.0, 0.0, 1.0), step) for step in range(int(name[1:]))])
-        return turns if name[0] == "C" else torch.cat((turns, turns @ _turn(2, (1.0, 0.0, 0.0))))
-    generators = [_turn(order, axis) for order, axis in _POLYHEDRAL[name]]
+        n = int(name[1:])
+        turns = torch.stack([turn_about(_Z, 2.0 * math.pi * step / n) for step in range(n)])
+        return turns if name[0] == "C" else torch.cat((turns, turns @ turn_about(_X, math.pi)))
+    turns = torch.stack([turn_about(axis, 2.0 * math.pi / order) for order, axis in generators(name)])
     found = [torch.eye(3, dtype=torch.float64)]
     for operator in found:  # grows while it is walked through
-        for generator in generators:
-            product = generator @ operator
+        for turn in turns:
+            product = turn @ operator
             if all((product - known).abs().max() > 1e-6 for known in found):
                 found.append(product)
     return torch.stack(found)
-
-
-def _turn(order: int, axis: tuple[float, float, float], steps: int = 1) -> Tensor:
-    direction = torch.tensor(axis, dtype=torch.float64)
-    return matrix_from_rotation_vector(direction / direction.norm() * (2.0 * math.pi * steps / order))
 
 
 def symmetrise_poses(

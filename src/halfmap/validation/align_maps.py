@@ -22,6 +22,7 @@ from halfmap.fourier.grid import real_space_radius_px
 from halfmap.geometry.rotations import matrix_from_rotation_vector
 from halfmap.geometry.so3 import grid
 from halfmap.typing import FloatArray
+from halfmap.validation.sampling import trilinear, voxel_places
 
 COARSE_ORDER = 2
 CANDIDATES = 6
@@ -132,9 +133,7 @@ class _Comparison:
         sphere = (real_space_radius_px((self.n,) * 3) <= 0.48 * self.n).to(volume)
         self._volume, self._reference = (self._prepared(v, sphere) for v in (volume, reference))
         self._norm = float(self._reference.norm())
-        axis = torch.arange(self.n, dtype=torch.float64) - self.n // 2
-        z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
-        self._points = torch.stack([x, y, z], dim=-1).reshape(-1, 3).to(volume.device)
+        self._points = voxel_places(self.n, volume.device)
 
     def _prepared(self, volume: Tensor, sphere: Tensor) -> Tensor:
         small = resample_3d(volume, self.n) if volume.shape[0] != self.n else volume
@@ -144,12 +143,7 @@ class _Comparison:
     def _turned(self, rotations: Tensor, shifts_px: Tensor) -> Float[Tensor, "b n n n"]:
         """The volume sampled at ``rotation @ r + shift``."""
         points = self._points @ rotations.transpose(-1, -2) + shifts_px[:, None, :]
-        # grid_sample counts from -1 to 1 between the outermost voxel centres.
-        normalised = ((points + self.n // 2) * (2 / (self.n - 1)) - 1).to(self._volume.dtype)
-        shape = (rotations.shape[0], self.n, self.n, self.n, 3)
-        source = self._volume.expand(rotations.shape[0], 1, -1, -1, -1)
-        sampled = torch.nn.functional.grid_sample(source, normalised.reshape(shape), align_corners=True)
-        return sampled[:, 0]
+        return trilinear(self._volume, points).reshape(-1, self.n, self.n, self.n)
 
     def search(self, symmetry: str) -> list[tuple[FloatArray, FloatArray]]:
         """Best rotations of the grid with their best shifts, in Å."""

@@ -60,6 +60,7 @@ def test_the_map_comes_out_of_the_particles(symmetry, blobs, count, phantom, sim
     resolution = GRID.length_A / np.argmax(curve < 0.5)
     assert resolution < 22, curve
     assert figures["hand"] == "undetermined"
+    assert figures.get("symmetry_found", "C1") == "C1"
     poses = read_image_set(tmp_path / "particles.star", "particles")
     rot = matrix_from_euler(*(np.array(poses[name]) for name in ("rot_rad", "tilt_rad", "psi_rad")))
     # In the frame of the truth (for the right hand) and up to the point group poses are those of the truth.
@@ -68,6 +69,23 @@ def test_the_map_comes_out_of_the_particles(symmetry, blobs, count, phantom, sim
         equivalent = in_truth[:, None] @ point_group(symmetry)
         error = angular_distance_rad(equivalent, made.rot_img_from_map[:, None]).min(dim=1).values
         assert np.degrees(float(error.median())) < 15
+
+
+@pytest.mark.truth
+def test_symmetry_that_was_not_given_is_found_and_the_map_is_in_its_frame(phantom, simulated, session, tmp_path):
+    diameter_A = 104.0
+    volume = phantom(32, 4.0, diameter_A, symmetry="O", n=4, sigma_A=5.0, seed=1)
+    made = simulated([volume], [400], snr=0.6, diameter_A=diameter_A, shift_sigma_A=2.0)
+    options = QUICK.model_copy(update={"symmetry": "C1", "diameter_A": diameter_A, "starts": 1, "iterations": 40})
+    images, star = in_a_folder(made, tmp_path)
+    figures = reconstruct_particles(images, star, options, tmp_path, "cpu", session())
+    assert figures["symmetry"] == "C1"
+    assert figures["symmetry_found"] == "O"
+    found = torch.as_tensor(np.array(read_volume(tmp_path / "map.mrc").data))
+    quarter = torch.roll(found.transpose(1, 2).flip(2), 1, dims=2)  # (x, y) becomes (-y, x)
+    assert float(fsc(found, quarter)[1:6].min()) > 0.8
+    tilted = torch.roll(found.transpose(0, 1).flip(1), 1, dims=1)
+    assert float(fsc(found, tilted)[1:6].min()) > 0.8
 
 
 def rounds_of(count):

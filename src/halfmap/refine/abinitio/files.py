@@ -20,6 +20,7 @@ from halfmap.refine.abinitio.class_outputs import ranked, with_classes, write_cl
 from halfmap.refine.abinitio.fine import TOGETHER, FineSearch
 from halfmap.refine.abinitio.hypothesis import Hypothesis
 from halfmap.refine.abinitio.options import AbInitioOptions
+from halfmap.refine.abinitio.own_symmetry import found_group, turned_map, turned_poses
 from halfmap.refine.abinitio.rounds import Tournament
 from halfmap.refine.abinitio.schedule import FINE_ROUNDS, Step, fine_steps, schedule
 from halfmap.refine.abinitio.search import MOST_SHIFTS, AbInitio, order_of_views
@@ -47,6 +48,7 @@ def reconstruct_particles(
     """Find a first map and write ``map.mrc``, ``particles.star`` and ``starts.star`` into a folder.
 
     With several classes ``map.mrc`` is the map of the largest one, and ``class_outputs`` says what else is written.
+    Without symmetry, the point group that the map has by itself is sought, and map and poses are in its frame.
 
     Parameters
     ----------
@@ -85,38 +87,50 @@ def reconstruct_particles(
     with single_threaded_torch():
         search = _searched(observations, half_set, options, session, plan.threads)
         told_apart_A = search.told_apart_A()
-    run, best, scores, gain = search.run, search.best, search.scores, search.shape_gain
     grid = observations.grid
-    result = ranked(best)
+    result = ranked(search.best)
     reached_A = _reached_A(result, grid, grid.length_A / search.step.radius_px)
-    volumes = [
-        resample_3d(pad_3d(volume.cpu(), native_box_px(grid, native)), native.box_px).numpy()
-        for volume in result.volumes
-    ]
-    write_volume(folder / "map.mrc", Volume(volumes[0], native.pixel_size_A))
-    particles = _with_poses(images, result, used)
+    volumes = [resample_3d(pad_3d(v.cpu(), native_box_px(grid, native)), native.box_px) for v in result.volumes]
     figures: dict[str, Any] = {}
+    if search.run.symmetry == "C1" and options.classes == 1 and search.shape_gain >= TOLD_APART:
+        group = found_group(volumes[0], native.pixel_size_A, reached_A[0], session)
+        figures = {"symmetry_found": group.name if group else "C1"}
+        if group is not None:
+            figures["symmetry_correlation"] = round(group.worst, 3)
+            result = turned_poses(result, group)
+            volumes = [turned_map(volumes[0], native.pixel_size_A, group)]
+    maps = [Volume(volume.numpy(), native.pixel_size_A) for volume in volumes]
+    write_volume(folder / "map.mrc", maps[0])
+    particles = _with_poses(images, result, used)
     if options.classes > 1:
-        maps = [Volume(volume, native.pixel_size_A) for volume in volumes]
         figures = write_classes(folder, maps, result, reached_A, session)
         particles = with_classes(particles, result, used)
     write_image_set(folder / "particles.star", particles)
-    write_star(folder / "starts.star", {"starts": _starts_block(scores)})
-    agreeing = _agreeing(scores, session) if search.compared else None
+    write_star(folder / "starts.star", {"starts": _starts_block(search.scores)})
     session.log("the hand of the map is undetermined: projections do not tell it")
+    return (
+        {
+            "items_in": len(images),
+            "items_out": len(images),
+            "used_particles": len(used),
+            "resolution_A": round(float(reached_A[0]), 1),
+            "planned_memory_GB": round(plan.peak_GB, 3),
+        }
+        | _figures(search, told_apart_A, session)
+        | figures
+    )
+
+
+def _figures(search: _Searched, told_apart_A: float | None, session: Session) -> dict[str, Any]:
+    """What the record of the job says of the search itself."""
     return {
-        "items_in": len(images),
-        "items_out": len(images),
-        "used_particles": len(used),
-        "symmetry": run.symmetry,
-        "resolution_A": round(float(reached_A[0]), 1),
-        "starts": len(scores),
-        "agreeing_starts": agreeing,
-        "shape_gain": round(gain, 2),
+        "symmetry": search.run.symmetry,
+        "starts": len(search.scores),
+        "agreeing_starts": _agreeing(search.scores, session) if search.compared else None,
+        "shape_gain": round(search.shape_gain, 2),
         "told_apart_A": None if told_apart_A is None else round(told_apart_A, 1),
         "hand": "undetermined",
-        "planned_memory_GB": round(plan.peak_GB, 3),
-    } | figures
+    }
 
 
 def _reached_A(result: Hypothesis, grid: MapGrid, finest_A: float) -> list[float]:

@@ -17,6 +17,7 @@ from halfmap.geometry.rotations import matrix_from_rotation_vector
 from halfmap.geometry.so3 import grid
 from halfmap.geometry.symmetry import point_group
 from halfmap.typing import FloatArray
+from halfmap.validation.sampling import trilinear, voxel_places
 
 SEARCH_ORDER = 2
 CANDIDATES = 3
@@ -111,9 +112,7 @@ def _copies(
 ) -> Float[Tensor, "operators n n n"]:
     """The map sampled at ``rotation @ operator @ r + shift`` for every operator; zero outside the largest sphere."""
     n = volume.shape[0]
-    axis = torch.arange(n, dtype=torch.float64, device=volume.device) - n // 2
-    z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
-    points = torch.stack([x, y, z], dim=-1).reshape(-1, 3)
+    points = voxel_places(n, volume.device)
     turn = torch.as_tensor(rotation, device=volume.device) @ operators
     shift = torch.as_tensor(shift_px, device=volume.device)
     sphere = (real_space_radius_px((n,) * 3, volume.device) < n // 2).to(volume.dtype)
@@ -122,7 +121,5 @@ def _copies(
     for start in range(0, len(turn), at_once):
         some = turn[start : start + at_once]
         placed = points @ some.transpose(-1, -2) + shift
-        normalised = ((placed + n // 2) * (2 / (n - 1)) - 1).to(volume.dtype).reshape(-1, n, n, n, 3)
-        source = volume.expand(len(some), 1, n, n, n)
-        parts.append(torch.nn.functional.grid_sample(source, normalised, align_corners=True)[:, 0])
+        parts.append(trilinear(volume, placed).reshape(-1, n, n, n))
     return torch.cat(parts) * sphere

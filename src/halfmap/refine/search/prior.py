@@ -10,11 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from halfmap.geometry.rotations import matrix_from_rotation_vector, rotation_vector_from_matrix
+from halfmap.geometry.sphere import icosahedron_directions
 from halfmap.geometry.symmetry import coset_representatives, nearest_equivalent, point_group
 from halfmap.refine.search.local import PoseScores
 from halfmap.typing import Array
-
-_GOLDEN = (1 + math.sqrt(5)) / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +49,7 @@ class GivenPoses:
         """
         if len(self.exchanges) > 1 or not math.isfinite(self.sigma_rad):
             return self.exchanges
-        axes = [
-            vertex
-            for a in (-1.0, 1.0)
-            for b in (-_GOLDEN, _GOLDEN)
-            for vertex in ((0.0, a, b), (a, b, 0.0), (b, 0.0, a))
-        ]
-        turns = torch.tensor([(0.0, 0.0, 0.0), *axes], dtype=torch.float64) / math.hypot(1, _GOLDEN)
+        turns = torch.cat((torch.zeros(1, 3, dtype=torch.float64), icosahedron_directions()))
         return matrix_from_rotation_vector(turns * self.sigma_rad)
 
 
