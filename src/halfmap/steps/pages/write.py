@@ -11,10 +11,12 @@ from halfmap.jobs.atomic import write_text_atomic
 from halfmap.jobs.record import JobRecord
 from halfmap.report.html import Report
 from halfmap.steps.pages import maps, micrographs, particles
+from halfmap.steps.pages.gain import gain_section
 
 PAGE = "report.html"
 
 SECTIONS: Mapping[str, Callable[[Report, Path, dict[str, Any]], None]] = {
+    "gain": gain_section,
     "motion": micrographs.motion_section,
     "ctf": micrographs.ctf_section,
     "pick": micrographs.pick_section,
