@@ -96,7 +96,8 @@ def run_job(
                 return old
             record = _continued(job, record, old, absent)
             if grows:
-                record = record.model_copy(update={"failed_items": old.failed_items, "warnings": old.warnings})
+                stands = ("failed_items", "warnings", "figures", "outputs")
+                record = record.model_copy(update={name: getattr(old, name) for name in stands})
         for pattern in UNFINISHED_FILES:
             for part in run.out.rglob(pattern):
                 part.unlink(missing_ok=True)

@@ -50,12 +50,14 @@ def _near(limit: float, values: Array) -> bool:
     return low - reach <= limit <= high + reach
 
 
-def course_plot(minutes: Array, panels: Mapping[str, Array], x_label: str) -> bytes:
-    """Quantities over time, one below the other, on one axis of time; values that are not finite are not drawn."""
+def course_plot(panels: Mapping[str, tuple[Array, Array]], x_label: str) -> bytes:
+    """Quantities over time, one below the other, on one axis; values that are not finite are not drawn.
+
+    ``panels`` holds times and values by the label of the quantity.
+    """
     figure, axes = new_figure(9.4, 1.5 * len(panels) + 0.3, len(panels), 1, squeeze=False, sharex=True)
-    for axis, (label, values) in zip(axes[:, 0], panels.items(), strict=True):
-        axis.plot(minutes, values, ".", color=COLOURS[0], markersize=4)
-        axis.set(ylabel=label)
-        axis.yaxis.label.set_fontsize(8)
+    for axis, (label, (times, values)) in zip(axes[:, 0], panels.items(), strict=True):
+        axis.plot(times, values, ".", color=COLOURS[0], markersize=4)
+        axis.set_ylabel(label.replace(" (", "\n("), fontsize=8)
     axes[-1, 0].set_xlabel(x_label)
     return svg(figure)
