@@ -21,7 +21,7 @@ from halfmap.exec.running import ChooseExecutor
 from halfmap.exec.screen import Screen
 from halfmap.jobs.atomic import write_text_atomic
 from halfmap.jobs.context import Progress
-from halfmap.jobs.environment import available_cores
+from halfmap.jobs.environment import available_cores, resolve_device
 from halfmap.jobs.lock import folder_lock
 from halfmap.jobs.record import RECORD_FILE, JobRecord
 from halfmap.jobs.run_options import RunOptions
@@ -77,7 +77,7 @@ class LiveSession:
 
     def _workers(self, n_items: int, threads: int, device: str) -> ProcessExecutor:
         """Workers that live as long as the session; never this process, which a bad item could take along."""
-        return ProcessExecutor(threads if device == "cpu" else min(threads, PROCESSES_PER_DEVICE), self.pool)
+        return ProcessExecutor(_worker_count(threads, device), self.pool)
 
     def execute(self) -> dict[str, Any]:
         """Watch and work until asked to stop, or nothing comes any more; the last status.
@@ -136,7 +136,8 @@ class LiveSession:
 
     def _take(self) -> int:
         """Take whole files, at most a batch of them, and remember that before anything is done with them."""
-        workers = self.run.threads or available_cores()
+        device = resolve_device(self.run.device, uses_accelerator=True)
+        workers = _worker_count(self.run.threads or available_cores(), device)
         known = {movie.name: movie for movie in self.movies}
         stems = {Path(movie.name).name.partition(".")[0]: movie.name for movie in self.movies}
         now, count = time.time(), 0
@@ -316,6 +317,10 @@ class LiveSession:
             self.screen.say(f"warning: {LIVE_PAGE} could not be drawn: {type(error).__name__}: {error}")
         self.published = time.monotonic()
         return status
+
+
+def _worker_count(threads: int, device: str) -> int:
+    return threads if device == "cpu" else min(threads, PROCESSES_PER_DEVICE)
 
 
 class _Quiet:
