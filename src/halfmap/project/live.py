@@ -167,15 +167,17 @@ class LiveSession:
         try:
             self._write_taken()
             self._stages(last=last)
+            for movie in waiting:
+                movie.done = time.time()
+            self._save()
         except HalfmapError as error:
             if error.code not in HEALING:
                 raise
             self.trouble = f"{error.message} {error.remedy}".strip()
-            if self.trouble != before:
-                self.screen.say(f"warning: {self.trouble}")
-        for movie in waiting:
-            movie.done = time.time()
-        self._save()
+        except OSError as error:
+            self.trouble = f"{error}; it is tried again every {RETRY_S:.0f} s."  # A full disk, most likely.
+        if self.trouble not in ("", before):
+            self.screen.say(f"warning: {self.trouble}")
         self._look_again()
         status = self.publish("collecting")
         if waiting:
@@ -308,8 +310,8 @@ class LiveSession:
             state, self.movies, self.refused, self.watch.view(), self.records(),
             folder=str(self.folder), doing=self.doing, trouble=self.trouble or self.watch.fault,
         )  # fmt: skip
-        write_text_atomic(self.out / STATUS_FILE, json.dumps(status, indent=1) + "\n")
         try:
+            write_text_atomic(self.out / STATUS_FILE, json.dumps(status, indent=1) + "\n")
             written = {movie.name: movie.mtime_ns / 1e9 for movie in self.movies}
             write_live_page(self.out / LIVE_PAGE, status, written, {s.name: self._folder(s) for s in self.chain})
         except Exception as error:

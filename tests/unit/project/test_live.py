@@ -212,3 +212,22 @@ def test_it_ends_when_nothing_comes(tmp_path, raw):
     text = (tmp_path / "live" / "live.html").read_text()
     assert "http-equiv='refresh'" not in text
     assert "movies taken" in text
+
+
+def test_a_full_disk_is_trouble_that_passes(tmp_path, raw, monkeypatch):
+    for i in range(3):
+        movie(raw / f"m{i}.tif")
+    live = session(tmp_path)
+    write, full = live._write_taken, [True]
+
+    def full_once():
+        if full.pop() if full else False:
+            raise OSError(28, "No space left on device")
+        write()
+
+    monkeypatch.setattr(live, "_write_taken", full_once)
+    status = live.execute()
+    assert "No space left" in status["trouble"]
+    assert status["counts"]["not_done"] == 3
+    again = session(tmp_path).execute()
+    assert (again["trouble"], again["counts"]["ctf"], again["counts"]["not_done"]) == ("", 3, 0)
