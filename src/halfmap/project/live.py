@@ -32,6 +32,7 @@ from halfmap.project.live_status import Taken, progress_line, status_of
 from halfmap.project.pipeline import CommandOf
 from halfmap.project.plan import PLAN_FILE, Plan, options_for, plan_text
 from halfmap.project.watch import Watch, WholeFile
+from halfmap.steps.files import output_stems
 
 LIVE_CHAIN: Final = ("import", "motion", "ctf", "pick")
 TAKES: Final[Mapping[str, str]] = {"motion": "movies", "ctf": "micrographs", "pick": "micrographs"}
@@ -112,7 +113,8 @@ class LiveSession:
     # --- the loop -----------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        if any(movie.done is None for movie in self.movies):
+        unfinished = any(record.state != "finished" for record in self.records().values())
+        if unfinished or any(movie.done is None for movie in self.movies):
             self._round()
         while not self.stopping:
             taken = self._take()
@@ -139,11 +141,13 @@ class LiveSession:
         device = resolve_device(self.run.device, uses_accelerator=True)
         workers = _worker_count(self.run.threads or available_cores(), device)
         known = {movie.name: movie for movie in self.movies}
-        stems = {Path(movie.name).name.partition(".")[0]: movie.name for movie in self.movies}
+        stems = {output_stems([movie.name])[0]: movie.name for movie in self.movies}
+        ready = self.watch.view().ready[: BATCH_PER_WORKER * workers]
+        self.watch.take(ready)
         now, count = time.time(), 0
-        for file in self.watch.view().ready[: BATCH_PER_WORKER * workers]:
-            name, stem = str(file.path), file.path.name.partition(".")[0]
-            self.watch.take([file])
+        for file in ready:
+            name = str(file.path)
+            stem = output_stems([name])[0]
             if name in known:
                 self._forget_failure(name)
                 known[name].size, known[name].mtime_ns, known[name].done = file.size, file.mtime_ns, None
@@ -154,7 +158,7 @@ class LiveSession:
                 stems[stem] = name
                 self.movies.append(Taken(name, file.size, file.mtime_ns, now))
             count += 1
-        if count:
+        if ready:
             self._save()
         return count
 

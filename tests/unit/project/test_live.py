@@ -165,7 +165,9 @@ def test_a_second_movie_of_the_same_name_is_refused_with_a_reason(tmp_path, raw)
     status = session(tmp_path).execute()
     assert status["counts"]["refused"] == 1
     assert "raw/m0.tif has the same name" in status["failures"][0]["reason"]
-    assert session(tmp_path).execute()["counts"]["seen"] == 2
+    movie(raw / "m0.2.tif")
+    counts = session(tmp_path).execute()["counts"]
+    assert (counts["seen"], counts["taken"], counts["refused"]) == (3, 2, 1)
 
 
 def test_a_movie_that_was_moved_away_stays_in_the_tables(tmp_path, raw):
