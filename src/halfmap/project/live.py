@@ -97,13 +97,16 @@ class LiveSession:
                 self.screen.say(f"going on with {len(self.movies)} movies taken before")
             self.watch.look()
             self.watch.start(min(self.options.poll_s, max(self.options.settle_s, 0.05)))
+            state = "stopped"
             try:
                 self._loop()
                 self._close()
+                state = "ended"
             finally:
                 self.watch.stop()
                 self.pool.close()
-            return self.publish("ended")
+                status = self.publish(state)
+            return status
 
     def stop(self) -> None:
         """End after the round that is going on."""

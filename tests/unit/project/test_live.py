@@ -188,6 +188,7 @@ def test_other_options_or_another_folder_are_refused(tmp_path, raw):
     movie(raw / "m1.tif")
     with pytest.raises(HalfmapError, match="diameter_A None, not 90"):
         other.execute()
+    assert json.loads((tmp_path / "live" / "status.json").read_text())["state"] == "stopped"
     (tmp_path / "other").mkdir()
     other.folder = tmp_path / "other"
     with pytest.raises(HalfmapError, match="is the session of the folder raw"):

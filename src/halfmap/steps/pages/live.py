@@ -34,7 +34,7 @@ def write_live_page(
     folders
         Folder of each job, by step.
     """
-    going_on = status["state"] != "ended"
+    going_on = status["state"] == "collecting"
     page = Report(f"Live: {status['folder']}", _subtitle(status), refresh_s=REFRESH_S if going_on else None)
     counts = status["counts"]
     page.facts(
