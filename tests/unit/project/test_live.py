@@ -221,14 +221,11 @@ def test_a_full_disk_is_trouble_that_passes(tmp_path, raw, monkeypatch):
     for i in range(3):
         movie(raw / f"m{i}.tif")
     live = session(tmp_path)
-    write, full = live._write_taken, [True]
 
-    def full_once():
-        if full.pop() if full else False:
-            raise OSError(28, "No space left on device")
-        write()
+    def full():
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(live, "_write_taken", full_once)
+    monkeypatch.setattr(live, "_write_taken", full)
     status = live.execute()
     assert "No space left" in status["trouble"]
     assert status["counts"]["not_done"] == 3
