@@ -14,6 +14,7 @@ from halfmap.jobs import registry
 from halfmap.jobs.declared import BadOptionError, declared, validated
 from halfmap.jobs.registry import entries, get_step, load_all
 from halfmap.jobs.run_options import RunOptions
+from halfmap.project.live_options import LiveOptions
 from halfmap.project.plan import SessionOptions
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -21,7 +22,7 @@ PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")])
 PLUGIN = REPOSITORY / "examples" / "plugin"
 STEPS, _ = load_all()
 PROJECT_VERBS = {"history", "reindex", "lineage", "command"}
-OTHER_VERBS = {"run", "project", "steps", "schema", "doctor"}
+OTHER_VERBS = {"run", "live", "project", "steps", "schema", "doctor"}
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 INLINE = re.compile(r"`(halfmap [^`]+)`")
 CODE = re.compile(r"[a-z]+(-[a-z]+)*")
@@ -126,7 +127,7 @@ def test_command_in_a_sentence_names_what_there_is(page, line, with_plugin):
         return
     step = step_of(words)
     assert step is not None or words[0] in {*OTHER_VERBS, "simulate"}, f"{page}: {line}"
-    model = step.options if step is not None else SessionOptions
+    model = step.options if step is not None else {"live": LiveOptions}.get(words[0], SessionOptions)
     known = {option.flag for options in (model, RunOptions) for option in declared(options)}
     known |= {flag.replace("--", "--no-", 1) for flag in known} | {"--help", "--plan", "--project", "--version"}
     assert {word for word in words if word.startswith("--")} <= known, f"{page}: {line}"

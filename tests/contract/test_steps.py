@@ -14,11 +14,12 @@ from halfmap.jobs.registry import entries, load_all
 from halfmap.jobs.run_options import RunOptions
 from halfmap.jobs.step import PortKind
 from halfmap.options import bare_name
+from halfmap.project.live_options import LiveOptions
 from halfmap.project.plan import SessionOptions
 
 STEPS, BROKEN = load_all()
 OPTIONS = [(name, option) for name, step in STEPS.items() for option in declared(step.options)]
-OPTIONS += [("run", option) for model in (RunOptions, SessionOptions) for option in declared(model)]
+OPTIONS += [("run", option) for model in (RunOptions, SessionOptions, LiveOptions) for option in declared(model)]
 METHOD_STEPS = {"motion", "ctf", "pick", "extract", "class2d", "abinitio", "refine", "postprocess", "simulate movies"}
 
 
@@ -137,7 +138,7 @@ BAD = [(step, option, value) for step, option in OPTIONS for value in bad_values
 
 @pytest.mark.parametrize(("step", "option", "value"), BAD, ids=lambda value: str(getattr(value, "field", value)))
 def test_bad_value_is_refused_by_name(step, option, value):
-    models = [STEPS[step].options] if step != "run" else [RunOptions, SessionOptions]
+    models = [STEPS[step].options] if step != "run" else [RunOptions, SessionOptions, LiveOptions]
     model = next(m for m in models if option.field in m.model_fields)
     with pytest.raises(BadOptionError) as caught:
         validated(model, {option.field: value})

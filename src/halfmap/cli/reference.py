@@ -15,6 +15,7 @@ from halfmap.jobs.declared import Declared, declared, default_text
 from halfmap.jobs.registry import load_all
 from halfmap.jobs.run_options import RunOptions
 from halfmap.jobs.step import Port, Step
+from halfmap.project.live_options import LiveOptions
 from halfmap.project.pipeline import CHAIN
 from halfmap.project.plan import SessionOptions
 
@@ -44,6 +45,7 @@ def page() -> str:
     sections += ["\n".join(_step_lines(steps[name])) for name in names]
     sections.append("## Options of every step\n\n" + "\n".join(_option_table(declared(RunOptions))))
     sections.append("## Options of `halfmap run`\n\n" + "\n".join(_option_table(declared(SessionOptions))))
+    sections.append("## Options of `halfmap live`\n\n" + "\n".join(_option_table(declared(LiveOptions))))
     return "\n\n".join(section.strip() for section in sections) + "\n"
 
 

@@ -97,6 +97,12 @@ def _register_run(app: App) -> None:
     run.register(app)
 
 
+def _register_live(app: App) -> None:
+    from halfmap.cli import live
+
+    live.register(app)
+
+
 def _register_project(app: App) -> None:
     from halfmap.cli import project
 
@@ -105,6 +111,7 @@ def _register_project(app: App) -> None:
 
 VERBS: Final[dict[str, Callable[[App], None]]] = {
     "run": _register_run,
+    "live": _register_live,
     "project": _register_project,
     "steps": _register_steps,
     "schema": _register_schema,

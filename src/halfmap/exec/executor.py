@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from halfmap.errors import HalfmapError
@@ -24,6 +25,9 @@ class Outcome:
     remedy: str = ""
     details: str = ""
     """Traceback of an error that nobody expected, for run.log."""
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    """Of the process that did the item; 0 where it died."""
 
 
 class Executor(Protocol):
@@ -34,7 +38,13 @@ class Executor(Protocol):
 
 
 def attempt(index: int, work: Work, item: Any) -> Outcome:
-    """Do the work for one item in this process and turn every exception into an outcome."""
+    """Do the work for one item in this process, time it, and turn every exception into an outcome."""
+    wall, cpu = time.monotonic(), time.process_time()
+    outcome = _attempt(index, work, item)
+    return replace(outcome, wall_s=time.monotonic() - wall, cpu_s=time.process_time() - cpu)
+
+
+def _attempt(index: int, work: Work, item: Any) -> Outcome:
     try:
         return Outcome(index, json_copy(work(item)))
     except HalfmapError as error:

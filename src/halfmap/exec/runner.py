@@ -34,6 +34,7 @@ from halfmap.jobs.record import (
     JobRecord,
     Run,
     differences,
+    is_grown,
     job_key,
 )
 from halfmap.jobs.run_options import RunOptions
@@ -61,11 +62,13 @@ def run_job(
     command: Sequence[str] = (),
     screen: Screen | None = None,
     choose_executor: ChooseExecutor | None = None,
+    grows: bool = False,
 ) -> JobRecord:
     """Run a step in the folder ``run.out``, or continue it there, and return its record.
 
     A finished job with the same key (step, options, contents of inputs, seed) is returned as it
-    is; an unfinished one is continued.
+    is; an unfinished one is continued. A job that ``grows`` may be called again with other contents of
+    its inputs: items that it has done, well or not, are not done again. Its page is left to the caller.
 
     Raises
     ------
@@ -80,17 +83,21 @@ def run_job(
     _refuse_foreign_folder(run.out)
     with folder_lock(run.out):
         old = JobRecord.load(run.out) if (run.out / RECORD_FILE).exists() else None
-        job = RunningJob(step, run, screen, choose_executor)
+        job = RunningJob(step, run, screen, choose_executor, old if grows else None)
         record = _new_record(step, inputs, options, run, command, old)
+        record = record.model_copy(update={"grows": grows or (old is not None and old.grows)})
         if old is not None:
-            if old.key != record.key:
+            if old.key != record.key and not (grows and is_grown(old, record, inputs)):
                 _refuse_other_job(run.out, old, record)
             absent = [file.path for file in old.outputs if not (run.out / file.path).exists()]
-            if old.state == "finished" and not absent:
+            if old.state == "finished" and old.key == record.key and not absent:
                 job.log(f"{run.out} is finished already; nothing is done")
-                _drop_intermediates(run.out)
+                _drop_intermediates(old, run.out)
                 return old
             record = _continued(job, record, old, absent)
+            if grows:
+                stands = ("failed_items", "warnings", "figures", "outputs")
+                record = record.model_copy(update={name: getattr(old, name) for name in stands})
         for pattern in UNFINISHED_FILES:
             for part in run.out.rglob(pattern):
                 part.unlink(missing_ok=True)
@@ -120,9 +127,11 @@ def _refuse_other_job(out: Path, old: JobRecord, new: JobRecord) -> NoReturn:
 
 def _continued(job: RunningJob, record: JobRecord, old: JobRecord, absent: Sequence[str]) -> JobRecord:
     """Take over what an earlier run left; start afresh where outputs of a finished job are gone."""
+    if old.state == "finished" and record.grows:
+        return record.model_copy(update={"runs": old.runs})
     if old.state == "finished":
         job.log(f"{job.folder} was finished, but {', '.join(absent[:3])} is gone; it is done again")
-        _drop_intermediates(job.folder)
+        _drop_intermediates(record, job.folder)
         return record.model_copy(update={"runs": old.runs})
     version = old.runs[-1].environment.halfmap if old.runs else ""
     if version and version != __version__:
@@ -192,7 +201,7 @@ def _perform(job: RunningJob, record: JobRecord, inputs: Mapping[str, Sequence[P
     record = attempt.record
     job.write_log(f"halfmap {__version__}, step {record.step}: {record.command_line()}")
     try:
-        with _sigterm_interrupts(), closing(job.pool):
+        with sigterm_interrupts(), closing(job.pool):
             given = {port: list(paths) for port, paths in inputs.items()}
             figures = finite(json_copy(job.step.run(job, given, options)))
             outputs = _outputs(job)
@@ -214,7 +223,7 @@ def _perform(job: RunningJob, record: JobRecord, inputs: Mapping[str, Sequence[P
         attempt.ended("fail", failure=failure)
         raise StepFailedError(failure.message, remedy=failure.remedy, code=failure.code) from error
     done = attempt.ended("finish", outputs=outputs, figures=figures)
-    _drop_intermediates(job.folder)
+    _drop_intermediates(done, job.folder)
     last = done.runs[-1]
     job.log(f"finished {job.folder} in {clock(last.wall_s or 0)}, {clock(last.cpu_s or 0)} of CPU")
     return done
@@ -238,24 +247,45 @@ class _Attempt:
             update={
                 "ended": _now(),
                 "wall_s": round(time.monotonic() - self.start, 3),
-                "cpu_s": round(cpu_seconds() - self.cpu_before, 3),
+                "cpu_s": round(cpu_seconds() - self.cpu_before + self.job.lent_cpu_s, 3),
                 "peak_memory_GB": round(peak_memory_GB(), 4),
                 "peak_device_memory_GB": peak_device_memory_GB(),
                 "device": self.job.resolved_device,
+                "items": self.job.item_times,
             }
         )
         changes |= {
             "state": advance(self.record.state, event),
-            "runs": (*self.record.runs[:-1], last),
+            "runs": _with_last(self.record.runs[:-1], last, grows=self.record.grows),
             "warnings": tuple(self.job.warnings),
             "failed_items": tuple(sorted(self.job.failed_items, key=lambda failure: (failure.label, failure.item))),
         }
         final = self.record.model_copy(update=changes)
         _write_failures(self.job.folder, final.failed_items)
-        if event == "finish":
+        if event == "finish" and not final.grows:
             final = _with_page(self.job, final)
         final.save(self.job.folder)
         return final
+
+
+def _with_last(runs: tuple[Run, ...], last: Run, *, grows: bool) -> tuple[Run, ...]:
+    """The runs with one more; rounds of a job that grows are added up while machine and resources are the same."""
+    before = runs[-1] if runs else None
+    alike = ("environment", "threads", "device")
+    if before is None or not grows or not before.ended or any(getattr(before, n) != getattr(last, n) for n in alike):
+        return (*runs, last)
+    items = dict(before.items)
+    for label, times in last.items.items():
+        items[label] = items[label].plus(times) if label in items else times
+    peaks = {
+        name: max((value for run in (before, last) if (value := getattr(run, name)) is not None), default=None)
+        for name in ("peak_memory_GB", "peak_device_memory_GB")
+    }
+    sums = {
+        name: round((getattr(before, name) or 0.0) + (getattr(last, name) or 0.0), 3) for name in ("wall_s", "cpu_s")
+    }
+    added = {"ended": last.ended, "memory_GB": last.memory_GB, "items": items, "rounds": before.rounds + last.rounds}
+    return (*runs[:-1], before.model_copy(update=added | peaks | sums))
 
 
 def _with_page(job: RunningJob, record: JobRecord) -> JobRecord:
@@ -297,14 +327,14 @@ def _write_failures(folder: Path, failed: Sequence[ItemFailure]) -> None:
     write_star(paths[1], {"failures": columns})
 
 
-def _drop_intermediates(folder: Path) -> None:
-    for name in (items.FOLDER, checkpoint.FOLDER, NOW):
+def _drop_intermediates(record: JobRecord, folder: Path) -> None:
+    for name in (checkpoint.FOLDER, NOW) if record.grows else (items.FOLDER, checkpoint.FOLDER, NOW):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / PROGRESS_PAGE).unlink(missing_ok=True)
 
 
 @contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
+def sigterm_interrupts() -> Iterator[None]:
     """Treat SIGTERM (of batch systems) as Ctrl-C; signals can be set in the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield

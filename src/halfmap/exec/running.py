@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
 from halfmap.errors import HalfmapError, StepFailedError
-from halfmap.exec.executor import Executor, Outcome
+from halfmap.exec.executor import Executor, Outcome, json_copy
 from halfmap.exec.local import LocalPool
 from halfmap.exec.screen import Screen
 from halfmap.jobs.checkpoint import load_checkpoint, save_checkpoint
 from halfmap.jobs.context import ItemResult, Progress
 from halfmap.jobs.environment import available_cores, available_memory_GB, resolve_device
 from halfmap.jobs.items import load_item, save_item
-from halfmap.jobs.record import ItemFailure
+from halfmap.jobs.record import ItemFailure, ItemTimes, JobRecord
 from halfmap.jobs.run_options import RunOptions
 from halfmap.jobs.step import Step
 
@@ -28,6 +28,8 @@ NOW: Final = "now"
 """Folder of the present state of a job that goes on."""
 PROGRESS_PAGE: Final = "progress.html"
 SHOWN_EVERY_S: Final = 30.0
+DECISIONS: Final = "decisions"
+"""Label under which decisions stand among the results of items."""
 ChooseExecutor = Callable[[int, int, str], Executor]
 """(number of items, threads, device) -> executor."""
 
@@ -38,8 +40,14 @@ class RunningJob:
     """A job while its step runs; implements `jobs.context.JobContext`."""
 
     def __init__(
-        self, step: Step, run: RunOptions, screen: Screen, choose_executor: ChooseExecutor | None = None
+        self,
+        step: Step,
+        run: RunOptions,
+        screen: Screen,
+        choose_executor: ChooseExecutor | None = None,
+        before: JobRecord | None = None,
     ) -> None:
+        """``before`` is what a job that grows was when it ended last: its failures and warnings stand."""
         self.step = step
         self.run = run
         self.screen = screen
@@ -47,6 +55,9 @@ class RunningJob:
         self.choose_executor: ChooseExecutor = choose_executor or self.pool
         self.warnings: list[str] = []
         self.failed_items: list[ItemFailure] = []
+        self.failed_before = {(f.label, f.item): f for f in before.failed_items} if before is not None else {}
+        self.said_before = frozenset(before.warnings) if before is not None else frozenset()
+        self.item_times: dict[str, ItemTimes] = {}
         self._shown = time.monotonic()
 
     @property
@@ -94,7 +105,8 @@ class RunningJob:
         """See `JobContext`."""
         if message not in self.warnings:
             self.warnings.append(message)
-        self.log(f"warning: {message}")
+        if message not in self.said_before:
+            self.log(f"warning: {message}")
 
     def progress(self, label: str, total: int) -> AbstractContextManager[Progress]:
         """See `JobContext`."""
@@ -118,15 +130,23 @@ class RunningJob:
             stored = load_item(self.folder, label, name)
             if stored is not None:
                 results[index] = ItemResult(item, name, stored)
+        failures: list[ItemFailure] = []
+        for index, (item, name) in enumerate(zip(items, keys, strict=True)):
+            known = self.failed_before.get((label, name))
+            if known is not None and index not in results:
+                failures.append(known)
+                results[index] = ItemResult(item, name, None, known.error)
+        self.failed_items += failures
+        self._stop_if_too_many(label, failures, len(items))
         todo = [index for index in range(len(items)) if index not in results]
         if results:
             self.log(f"{label}: {len(results)} of {len(items)} were finished before and are kept")
         executor = self.choose_executor(len(items), self.threads, self.device)
-        failures: list[ItemFailure] = []
         with self.progress(label, len(todo)) as bar:
             for outcome in executor.run(work, [items[index] for index in todo]):
                 index = todo[outcome.index]
                 name = keys[index]
+                self._count(label, outcome)
                 if outcome.value is not None:
                     save_item(self.folder, label, name, outcome.value)
                 else:
@@ -135,6 +155,24 @@ class RunningJob:
                 results[index] = ItemResult(items[index], name, outcome.value, outcome.error)
                 bar.advance(1, note=f"{len(failures)} failed" if failures else "")
         return [results[index] for index in range(len(items))]
+
+    def _count(self, label: str, outcome: Outcome) -> None:
+        took = ItemTimes(count=1, wall_s=outcome.wall_s, cpu_s=outcome.cpu_s)
+        self.item_times[label] = self.item_times[label].plus(took) if label in self.item_times else took
+
+    @property
+    def lent_cpu_s(self) -> float:
+        """CPU time of items that were done by workers which outlive this job."""
+        mine = self.choose_executor is self.pool
+        return 0.0 if mine else sum(times.cpu_s for times in self.item_times.values())
+
+    def once(self, name: str, decide: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """See `JobContext`."""
+        stored = load_item(self.folder, DECISIONS, name)
+        if stored is None:
+            stored = json_copy(decide())
+            save_item(self.folder, DECISIONS, name, stored)
+        return stored
 
     def _passed_over(self, label: str, name: str, outcome: Outcome) -> ItemFailure:
         failure = ItemFailure(label=label, item=name, error=outcome.error, remedy=outcome.remedy)

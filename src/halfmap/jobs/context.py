@@ -89,6 +89,13 @@ class JobContext(Protocol):
         fails, the job fails with the commonest reason.
         """
 
+    def once(self, name: str, decide: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Return what ``decide`` returned (JSON-able) the first time that the job asked.
+
+        A job that continues, or that has got more items since, keeps the decision, so that all of its
+        items are done alike. If ``decide`` raises, nothing is remembered.
+        """
+
     def save_checkpoint(self, name: str, index: int, arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Keep numpy arrays and JSON-able facts atomically as state ``index`` of ``name``; drop older ones."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +46,20 @@ class Environment(_Part):
     system: str
 
 
+class ItemTimes(_Part):
+    """What the items of one label took, added up; each is timed in the process that did it."""
+
+    count: int
+    wall_s: float
+    cpu_s: float
+
+    def plus(self, other: ItemTimes) -> ItemTimes:
+        """Both together."""
+        return ItemTimes(
+            count=self.count + other.count, wall_s=self.wall_s + other.wall_s, cpu_s=self.cpu_s + other.cpu_s
+        )
+
+
 class Run(_Part):
     """One start of the program on a job; a continued job has several."""
 
@@ -58,6 +73,10 @@ class Run(_Part):
     threads: int
     memory_GB: float
     environment: Environment
+    items: dict[str, ItemTimes] = {}
+    """By label."""
+    rounds: int = 1
+    """How often a job that grows was run by the program that started then."""
 
 
 class ItemFailure(_Part):
@@ -99,6 +118,8 @@ class JobRecord(_Part):
     warnings: tuple[str, ...] = ()
     failed_items: tuple[ItemFailure, ...] = ()
     failure: FailureRecord | None = None
+    grows: bool = False
+    """More inputs may come: the results of items are kept when it finishes, and failed ones are not tried again."""
 
     def command_line(self) -> str:
         """The command as one line for a shell."""
@@ -138,6 +159,23 @@ def job_key(step: str, step_version: int, options: dict[str, Any], inputs: tuple
     from_files = {record.port for record in inputs}
     plain = {name: value for name, value in options.items() if name not in from_files}
     return text_hash(canonical_json([step, step_version, plain, contents, seed]))
+
+
+def is_grown(old: JobRecord, new: JobRecord, ports: Collection[str]) -> bool:
+    """Whether two jobs differ in nothing but what came in at the ports of the step."""
+
+    def rest(job: JobRecord) -> tuple[Any, ...]:
+        files = {file.port for file in job.inputs}
+        plain = {name: value for name, value in job.options.items() if name not in files}
+        return (
+            job.step,
+            job.step_version,
+            job.seed,
+            plain,
+            [(f.port, f.hash) for f in job.inputs if f.port not in ports],
+        )
+
+    return rest(old) == rest(new)
 
 
 def differences(old: JobRecord, new: JobRecord) -> list[str]:

@@ -6,14 +6,13 @@ particles reach, so that the rule means the same at any signal, box and resoluti
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from halfmap.data.columns import COLUMN_OF_RELION
+from halfmap.data.conditions import fulfils
 from halfmap.data.records import ImageSet
 from halfmap.errors import HalfmapError
 from halfmap.typing import Array, FloatArray
@@ -129,42 +128,6 @@ def listed_classes(text: str, n_classes: int) -> Array:
     return keep
 
 
-_COMPARE: Final[dict[str, Callable[[Array, float], Array]]] = {
-    "<=": np.less_equal,
-    ">=": np.greater_equal,
-    "==": np.equal,
-    "!=": np.not_equal,
-    "<": np.less,
-    ">": np.greater,
-}
-_CONDITION = re.compile(r"^\s*(\w+)\s*(<=|>=|==|!=|<|>)\s*([-+.\deE]+)\s*$")
-
-
-def fulfils(particles: ImageSet, condition: str) -> Array:
-    """Mask of the particles that fulfil a condition such as ``defocus_u_A<30000``.
-
-    Columns go by our names in our units or by RELION's in RELION's.
-
-    Raises
-    ------
-    HalfmapError
-        Not a condition, or a column that the particles do not have.
-    """
-    found = _CONDITION.match(condition)
-    try:
-        name, operator, value = found.group(1), found.group(2), float(found.group(3))  # type: ignore[union-attr]
-    except (AttributeError, ValueError):
-        raise HalfmapError(f"{condition!r} is not a condition.", remedy="Write one as 'defocus_u_A<30000'.") from None
-    scale = 1.0
-    if name in COLUMN_OF_RELION:
-        scale, name = COLUMN_OF_RELION[name].relion_scale, COLUMN_OF_RELION[name].name
-    if name not in particles:
-        raise HalfmapError(
-            f"the particles have no column {name}.", remedy=f"Columns are {', '.join(sorted(particles.rows.columns))}."
-        )
-    return np.asarray(_COMPARE[operator](particles[name], value * scale), dtype=bool)
-
-
 def split(particles: ImageSet, keep_class: Array | None, why: Sequence[str], conditions: Sequence[str]) -> Array:
     """Reason for which each particle is left out, "" for those that are kept.
 
@@ -175,7 +138,7 @@ def split(particles: ImageSet, keep_class: Array | None, why: Sequence[str], con
     keep_class, why
         Mask of the classes to keep and a word for each class that is not.
     conditions
-        For :func:`fulfils`; all must hold.
+        For :func:`halfmap.data.conditions.fulfils`; all must hold.
     """
     reasons = np.full(len(particles), "", dtype=object)
     if keep_class is not None:

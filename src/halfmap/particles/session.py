@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from halfmap.data.halves import assign_half_sets
+from halfmap.data.names import rows_by_name
 from halfmap.data.records import ImageSet
 from halfmap.data.table import Table
 from halfmap.errors import HalfmapError
@@ -37,7 +37,7 @@ def joined_with_micrographs(coordinates: ImageSet, micrographs: ImageSet) -> Ima
     HalfmapError
         Particles whose micrograph is not in the set.
     """
-    row_of = _row_of_name(micrographs)
+    row_of = rows_by_name(micrographs["micrograph_name"].tolist())
     names = coordinates["micrograph_name"].tolist()
     rows = np.array([row_of.get(name, row_of.get(Path(name).name, -1)) for name in names], dtype=np.int64)
     if (rows < 0).any():
@@ -51,15 +51,6 @@ def joined_with_micrographs(coordinates: ImageSet, micrographs: ImageSet) -> Ima
         if column in micrographs.rows and column not in coordinates.rows:
             found[column] = micrographs.rows[column][rows]
     return ImageSet("coordinates", coordinates.rows.with_columns(**found), micrographs.optics)
-
-
-def _row_of_name(micrographs: ImageSet) -> dict[str, int]:
-    """Rows by full name, and by the name without folders where only one row has it."""
-    names = micrographs["micrograph_name"].tolist()
-    short = [Path(name).name for name in names]
-    count = Counter(short)
-    rows = {name: row for row, name in enumerate(short) if count[name] == 1}
-    return rows | {name: row for row, name in enumerate(names)}
 
 
 def centred(coordinates: ImageSet) -> ImageSet:

@@ -52,6 +52,11 @@ class Finding:
         """How particles look in the micrographs as recorded."""
         return "white" if self.sign > 0 else "dark"
 
+    @classmethod
+    def restored(cls, stored: Mapping[str, Any]) -> Finding:
+        """From what ``dataclasses.asdict`` made of one."""
+        return cls(**{**stored, "template": Template(**stored["template"])})
+
     def record(self) -> dict[str, Any]:
         """What the survey decided, JSON-able."""
         return {

@@ -24,6 +24,8 @@ class Report:
 
     title: str
     subtitle: str = ""
+    refresh_s: int | None = None
+    """Let browsers load the page again after that time."""
     _body: list[str] = field(default_factory=list)
     _sections: list[tuple[str, str]] = field(default_factory=list)
 
@@ -85,10 +87,11 @@ class Report:
     def render(self) -> str:
         """Return the page as HTML without references to anything outside."""
         contents = "".join(f"<a href='#{anchor}'>{html.escape(title)}</a>" for anchor, title in self._sections)
+        again = f"<meta http-equiv='refresh' content='{self.refresh_s}'>" if self.refresh_s else ""
         return (
             "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
             "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-            f"<title>{html.escape(self.title)} · halfmap</title><style>{STYLE}</style></head><body>"
+            f"{again}<title>{html.escape(self.title)} · halfmap</title><style>{STYLE}</style></head><body>"
             f"<header><h1>{html.escape(self.title)}</h1><p>{html.escape(self.subtitle)}</p></header>"
             f"<nav>{contents}</nav><main>{''.join(self._body)}</main>"
             f"<footer>halfmap {__version__}</footer></body></html>\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,14 @@ def run(job: JobContext, inputs: Mapping[str, list[Path]], options: PickOptions)
     from halfmap.picking.blob import PickPlan, pick_micrograph
     from halfmap.picking.micrograph import micrographs_of
     from halfmap.picking.session import collect
-    from halfmap.picking.survey import PACKING, find_template, longest_diameter_A, survey_micrograph, survey_sample
+    from halfmap.picking.survey import (
+        PACKING,
+        Finding,
+        find_template,
+        longest_diameter_A,
+        survey_micrograph,
+        survey_sample,
+    )
     from halfmap.steps.inputs import image_set_from
 
     images = image_set_from(inputs["micrographs"], "micrographs", options, seed=job.seed)
@@ -34,9 +42,13 @@ def run(job: JobContext, inputs: Mapping[str, list[Path]], options: PickOptions)
         work = partial(survey_micrograph, templates=templates, seed=job.seed, device=job.device)
         return [r.value for r in job.each(label, sample, work, key=lambda m: m.name) if r.value is not None]
 
-    finding = find_template(options.diameter_A, survey)
-    if finding is None:
-        job.fail("no-particles", "no template matches the micrographs better than noise of the same spectrum")
+    def decide() -> Mapping[str, Any]:
+        finding = find_template(options.diameter_A, survey)
+        if finding is None:
+            job.fail("no-particles", "no template matches the micrographs better than noise of the same spectrum")
+        return asdict(finding)
+
+    finding = Finding.restored(job.once("template", decide))
     diameter_A = options.diameter_A or round(longest_diameter_A(finding.template), 1)
     distance_A = options.min_distance_A or PACKING * diameter_A
     job.log(f"particles are {finding.contrast} in the micrographs; diameter {diameter_A:g} Å")
@@ -75,10 +87,8 @@ STEP = Step(
     ),
     run=run,
     failures=(
-        Failure(
-            "no-particles", "Nothing in the micrographs stands out from noise.",
-            "Check diameter, pixel size and defocus, and look at a micrograph.",
-        ),
+        Failure("no-particles", "Nothing in the micrographs stands out from noise.",
+                "Check diameter, pixel size and defocus, and look at a micrograph."),
     ),
     citations=(
         Citation("barber2015", "Barber, R. F. & Candès, E. J. (2015). Controlling the false discovery rate via "

@@ -80,3 +80,13 @@ def test_halves_follow_the_names_not_their_order() -> None:
     assert assign_half_sets(again, seed=3).tolist() == [halves[name] for name in again]
     assert abs(sum(h == 1 for h in halves.values()) - sum(h == 2 for h in halves.values())) == 1
     assert halves != dict(zip(names, assign_half_sets(names, seed=4).tolist(), strict=True))
+
+
+def test_known_halves_stay_and_the_others_fill_up():
+    names = [f"m{i}" for i in range(20)]
+    first = dict(zip(names[:7], assign_half_sets(names[:7], seed=3).tolist(), strict=True))
+    halves = assign_half_sets(names, seed=3, known=first).tolist()
+    assert halves[:7] == [first[name] for name in names[:7]]
+    assert halves.count(1) == 10
+    lopsided = assign_half_sets(names, seed=3, known=dict.fromkeys(names[:8], 1)).tolist()
+    assert lopsided.count(1) == 10

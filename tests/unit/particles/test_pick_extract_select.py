@@ -37,6 +37,9 @@ class Job:
     def progress(self, label, total):
         yield self
 
+    def once(self, name, decide):
+        return decide()
+
     def each(self, label, items, work, *, key):
         results = []
         for item in items:

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 
+from halfmap.data.conditions import fulfils
 from halfmap.data.records import ImageSet
 from halfmap.data.table import Table
 from halfmap.errors import BadInputError, HalfmapError
 from halfmap.io.mrc import write_stack
 from halfmap.io.relion import read_image_set, write_image_set
 from halfmap.particles.options import SelectOptions
-from halfmap.particles.select import chosen_classes, class_features, class_scores, fulfils, listed_classes, split
+from halfmap.particles.select import chosen_classes, class_features, class_scores, listed_classes, split
 from halfmap.particles.selection import select_particles
 
 N, RADIUS = 64, 16.0

@@ -1,0 +1,1 @@
+"""Which micrographs are kept, and why the others are not."""
