@@ -20,6 +20,11 @@ N_REFINED: Final = 3
 WORTH_REFINING: Final = 0.4
 """Candidates whose score is below this share of the best one's are listed, not refined."""
 ENOUGH_EVIDENCE: Final = 80.0
+CLEAR_MARGIN: Final = 30.0
+CLEAR_SHARE: Final = 0.05
+"""Two candidates are told apart if their evidence differs by more than both, number and share of the evidence: noise
+alone seldom makes the number, and errors of the model (Cs, pixel size) grow with the evidence."""
+SAME_A: Final = 200.0
 PHASE_SHIFTS_RAD: Final = tuple(math.pi * i / 18 for i in range(18))
 
 
@@ -33,6 +38,18 @@ class FitSettings:
     max_defocus_A: float = 50000.0
     max_astigmatism_A: float = 2000.0
     phase_shift: bool = False
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A refined candidate: another CTF that the same spectrum might have."""
+
+    defocus_u_A: float
+    defocus_v_A: float
+    defocus_angle_rad: float
+    phase_shift_rad: float
+    evidence: float
+    """In the sense of ``CtfEstimate.evidence``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +74,32 @@ class CtfEstimate:
     """χ² by which rings are better than none; below ``ENOUGH_EVIDENCE`` there may be none."""
     curve: Curve
     candidates: tuple[Candidate, ...]
+    alternatives: tuple[Alternative, ...]
+    """Refined candidates other than this, best first."""
     picture: FloatArray
     """``[box, box]`` centred: spectrum on the left, fit on the right."""
+
+    @property
+    def has_rings(self) -> bool:
+        """Whether rings explain more than noise would let them."""
+        return self.evidence > ENOUGH_EVIDENCE
+
+    @property
+    def parameters(self) -> FloatArray:
+        """Mean defocus, astigmatism vector x and y (half difference) in Å, phase shift in rad."""
+        half = 0.5 * (self.defocus_u_A - self.defocus_v_A)
+        along, across = half * math.cos(2.0 * self.defocus_angle_rad), half * math.sin(2.0 * self.defocus_angle_rad)
+        return np.array([0.5 * (self.defocus_u_A + self.defocus_v_A), along, across, self.phase_shift_rad])
+
+    @property
+    def margin(self) -> float:
+        """χ² by which this fits better than the next alternative; the whole evidence where there is none."""
+        return self.evidence - max((other.evidence for other in self.alternatives), default=0.0)
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether the next alternative fits so nearly as well that the two are not told apart."""
+        return self.margin < max(CLEAR_MARGIN, CLEAR_SHARE * self.evidence)
 
 
 def estimate_ctf(spectrum: Spectrum, microscope: Microscope, settings: FitSettings) -> CtfEstimate:
@@ -85,7 +126,8 @@ def estimate_ctf(spectrum: Spectrum, microscope: Microscope, settings: FitSettin
     threshold = WORTH_REFINING * candidates[0].score
     worth = [c for c in candidates[:N_REFINED] if c.score >= threshold]
     fits = [refine(rings, microscope, c, fit_phase_shift=settings.phase_shift) for c in worth or candidates[:1]]
-    best = min(fits, key=lambda fit: fit.cost)
+    fits.sort(key=lambda fit: fit.cost)
+    best = fits[0]
     whole = rings_of(spectrum, settings.min_resolution_A, 0.0)
     curve = equal_phase_curve(whole, microscope, best.parameters)
     u, v, angle = defocus_of(best.parameters)
@@ -103,8 +145,27 @@ def estimate_ctf(spectrum: Spectrum, microscope: Microscope, settings: FitSettin
         evidence=best.evidence,
         curve=curve,
         candidates=tuple(candidates),
+        alternatives=_alternatives(fits),
         picture=_picture(spectrum, microscope, best, settings),
     )
+
+
+def _alternatives(fits: list[RingFit]) -> tuple[Alternative, ...]:
+    """Fits after the first that are not the same as a better one."""
+    different: list[RingFit] = []
+    for fit in fits:
+        if all(_apart(fit, other) for other in different):
+            different.append(fit)
+    return tuple(
+        Alternative(*defocus_of(fit.parameters), float(fit.parameters[3] % math.pi), fit.evidence)
+        for fit in different[1:]
+    )
+
+
+def _apart(a: RingFit, b: RingFit) -> bool:
+    """Whether two fits are different minima: other defocus, or other astigmatism or phase shift."""
+    by_defocus = np.abs(a.parameters[:3] - b.parameters[:3]).max()
+    return bool(by_defocus > SAME_A or abs(math.sin(a.parameters[3] - b.parameters[3])) > 0.3)
 
 
 def defocus_of(parameters: FloatArray) -> tuple[float, float, float]:

@@ -17,6 +17,9 @@ class CtfOptions(OpticsOptions):
     min_resolution_A: float = option(30.0, help="Coarsest resolution used for the fit.", gt=0.0, le=200.0)
     max_resolution_A: float = option(4.0, help="Finest resolution used for the fit.", gt=0.0, le=50.0)
     phase_shift: bool = option(False, help="Also look for the phase shift of a phase plate, over 180 degrees.")
+    local: bool = option(
+        True, help="Also fit how defocus changes over the micrograph: tilt, and curvature where the data show it."
+    )
     power_spectra: bool = option(
         True, help="Fit the summed power spectra of the movies where the table names them.", advanced=True
     )

@@ -21,6 +21,7 @@ TAPER_SHARE: Final = 1.0 / 16.0
 """Share of each edge over which the micrograph fades into its mean."""
 ICE_RINGS_A: Final = ((3.58, 3.76), (2.21, 2.29), (1.89, 1.95))
 """Spacings of crystalline ice, left out of every fit (hexagonal and cubic ice: 3.67, 2.25, 1.92 Å)."""
+FEWEST_PIXELS: Final = 2000
 MODEL_ERROR: Final = 0.3
 """Share of a ring's height by which the specimen's own spectrum may change it."""
 
@@ -53,7 +54,7 @@ def micrograph_spectrum(micrograph: Float[Tensor, "y x"], pixel_size_A: float, b
     """
     image = micrograph - micrograph.mean()
     ny, nx = image.shape
-    taper_y, taper_x = _taper(ny).to(image.device), _taper(nx).to(image.device)
+    taper_y, taper_x = edge_taper(ny).to(image.device), edge_taper(nx).to(image.device)
     image = image * taper_y[:, None] * taper_x[None, :]
     if image.device.type == "cpu":
         power = torch.from_numpy(scipy.fft.rfft2(image.numpy())).abs().square()
@@ -63,7 +64,8 @@ def micrograph_spectrum(micrograph: Float[Tensor, "y x"], pixel_size_A: float, b
     return Spectrum(small, pixel_out_A)
 
 
-def _taper(n: int) -> Float[Tensor, " n"]:
+def edge_taper(n: int) -> Float[Tensor, " n"]:
+    """Weights along an edge of ``n`` pixels that fall to zero at both ends."""
     edge = torch.arange(n, dtype=torch.float32)
     edge = (torch.minimum(edge, n - 1 - edge) + 0.5) / (TAPER_SHARE * n)
     return cosine_edge(1.0 - edge)
@@ -95,6 +97,32 @@ class Rings:
     """``[box, half]`` bool: which pixels of the spectrum these are."""
 
 
+def chosen_pixels(fx: FloatArray, fy: FloatArray, min_resolution_A: float, max_resolution_A: float) -> Array:
+    """Which pixels ``[fy, fx]`` of a half plane lie between two resolutions, off the axes and off ice rings.
+
+    ``fx [1, half]`` and ``fy [box, 1]`` are in 1/Å; a ``max_resolution_A`` of 0 stands for the finest there is.
+
+    Raises
+    ------
+    HalfmapError
+        If these are too few to fit anything.
+    """
+    frequency = np.hypot(fx, fy)
+    step = float(fx[0, 1])
+    nyquist = 0.96 * float(np.abs(fy).max())
+    finest = min(1.0 / max_resolution_A, nyquist) if max_resolution_A else nyquist
+    use: Array = (frequency >= 1.0 / min_resolution_A) & (frequency <= finest)
+    use &= (np.abs(fx) > 1.5 * step) & (np.abs(fy) > 1.5 * step)
+    for coarse_A, fine_A in ICE_RINGS_A:
+        use &= ~((frequency > 1.0 / fine_A) & (frequency < 1.0 / coarse_A))
+    if use.sum() < FEWEST_PIXELS:
+        raise HalfmapError(
+            f"the spectrum reaches from {min_resolution_A:g} to {1 / finest:.3g} Å, too little for a fit of the CTF.",
+            remedy="Widen the resolution range, or use larger micrographs.",
+        )
+    return use
+
+
 def rings_of(spectrum: Spectrum, min_resolution_A: float, max_resolution_A: float) -> Rings:
     """Choose pixels between two resolutions and divide them by the radial baseline.
 
@@ -107,17 +135,7 @@ def rings_of(spectrum: Spectrum, min_resolution_A: float, max_resolution_A: floa
     squared = fx**2 + fy**2
     frequency = np.sqrt(squared)
     step = 1.0 / spectrum.length_A
-    nyquist = 0.48 / spectrum.pixel_size_A
-    finest = min(1.0 / max_resolution_A, nyquist) if max_resolution_A else nyquist
-    use = (frequency >= 1.0 / min_resolution_A) & (frequency <= finest)
-    use &= (np.abs(fx) > 1.5 * step) & (np.abs(fy) > 1.5 * step)
-    for coarse_A, fine_A in ICE_RINGS_A:
-        use &= ~((frequency > 1.0 / fine_A) & (frequency < 1.0 / coarse_A))
-    if use.sum() < 2000:
-        raise HalfmapError(
-            f"the spectrum reaches from {min_resolution_A:g} to {1 / finest:.3g} Å, too little for a fit of the CTF.",
-            remedy="Widen the resolution range, or use larger micrographs.",
-        )
+    use = chosen_pixels(fx, fy, min_resolution_A, max_resolution_A)
     power = spectrum.power.double().cpu().numpy()[use]
     squared, frequency = squared[use], frequency[use]
     cos_2 = np.broadcast_to(fx**2 - fy**2, use.shape)[use] / squared

@@ -17,6 +17,9 @@ class ExtractOptions(OpticsOptions):
     micrographs: Path | None = option(
         None, help="STAR of micrographs with CTF, for coordinates that do not bring it along."
     )
+    local_defocus: bool = option(
+        True, help="Give each particle the defocus that the surface of its micrograph has at its place."
+    )
     resolution_A: float | None = option(
         None, help="Finest detail that the box must hold; 3 Å, or Nyquist if that is coarser, if absent.", gt=0, le=100
     )

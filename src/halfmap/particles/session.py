@@ -14,6 +14,7 @@ from halfmap.data.names import rows_by_name
 from halfmap.data.records import ImageSet
 from halfmap.data.table import Table
 from halfmap.errors import HalfmapError
+from halfmap.optics.defocus_surface import SURFACE_COLUMNS, surface_offsets_A
 from halfmap.particles.box import BoxPlan, plan_box
 from halfmap.particles.extract import MicrographTask
 from halfmap.particles.options import ExtractOptions
@@ -30,7 +31,8 @@ def joined_with_micrographs(coordinates: ImageSet, micrographs: ImageSet) -> Ima
     """Give each particle the optics group, half-set, file and CTF of its micrograph.
 
     Micrographs are found by their name, or by the name without folders where that is unique.
-    A half-set or CTF that the particles have already is kept.
+    A half-set or CTF that the particles have already is kept; with a defocus of their own they get
+    no surface of defocus.
 
     Raises
     ------
@@ -47,7 +49,8 @@ def joined_with_micrographs(coordinates: ImageSet, micrographs: ImageSet) -> Ima
             remedy="Give the STAR file of the micrographs that were picked in.",
         )
     found = {"micrograph_name": micrographs["micrograph_name"][rows], "optics_group": micrographs["optics_group"][rows]}
-    for column in ("half_set", *CTF_COLUMNS):
+    surface = () if "defocus_u_A" in coordinates.rows else SURFACE_COLUMNS
+    for column in ("half_set", *CTF_COLUMNS, *surface):
         if column in micrographs.rows and column not in coordinates.rows:
             found[column] = micrographs.rows[column][rows]
     return ImageSet("coordinates", coordinates.rows.with_columns(**found), micrographs.optics)
@@ -65,6 +68,28 @@ def centred(coordinates: ImageSet) -> ImageSet:
         moved[f"coordinate_{axis}_px"] = place
         moved[f"shift_{axis}_A"] = np.round((np.rint(place) - place) * pixel_A, 6)
     return coordinates.with_columns(**moved)
+
+
+def with_defocus_of_place(coordinates: ImageSet, *, follow: bool) -> ImageSet:
+    """Give each particle the defocus of its micrograph's surface at its place, and take the surface away.
+
+    Without ``follow`` the surface is taken away only, and the particles keep the defocus at the centre.
+
+    Raises
+    ------
+    HalfmapError
+        If only a part of the surface's columns is there.
+    """
+    if not any(name in coordinates for name in SURFACE_COLUMNS):
+        return coordinates
+    coordinates.require((*SURFACE_COLUMNS, "defocus_u_A", "defocus_v_A"), needed_for="a surface of defocus")
+    rows = coordinates.rows
+    if follow:
+        surface = {name: rows[name] for name in SURFACE_COLUMNS}
+        place = rows["coordinate_x_px"], rows["coordinate_y_px"]
+        offset_A = surface_offsets_A(surface, *place, coordinates.pixel_size_A())
+        rows = rows.with_columns(defocus_u_A=rows["defocus_u_A"] + offset_A, defocus_v_A=rows["defocus_v_A"] + offset_A)
+    return coordinates.with_rows(rows.without(SURFACE_COLUMNS))
 
 
 def with_half_sets(coordinates: ImageSet, seed: int) -> ImageSet:

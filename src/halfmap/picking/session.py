@@ -11,6 +11,7 @@ import numpy as np
 from halfmap.data.records import ImageSet
 from halfmap.data.table import Table
 from halfmap.io.relion import stable_uids
+from halfmap.optics.defocus_surface import SURFACE_COLUMNS
 from halfmap.picking.blob import PickPlan
 from halfmap.picking.contamination import too_strong
 from halfmap.picking.threshold import choose_threshold, expected_false
@@ -18,7 +19,7 @@ from halfmap.typing import Array
 
 PASSED_ON = (
     "micrograph_name", "optics_group", "half_set", "defocus_u_A", "defocus_v_A", "defocus_angle_rad", "phase_shift_rad",
-    "ctf_bfactor_A2", "ctf_scale", "ctf_fit_resolution_A", "ctf_figure_of_merit",
+    "ctf_bfactor_A2", "ctf_scale", "ctf_fit_resolution_A", "ctf_figure_of_merit", *SURFACE_COLUMNS,
 )  # fmt: skip
 """Columns of a micrograph that each of its particles needs."""
 

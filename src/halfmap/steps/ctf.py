@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def run(job: JobContext, inputs: Mapping[str, list[Path]], options: CtfOptions) -> Mapping[str, Any]:
     """Fit the CTF of every micrograph, and write their table with the fits."""
     from halfmap.ctffit.files import process_micrograph
-    from halfmap.ctffit.session import micrograph_files, with_ctf
+    from halfmap.ctffit.session import figures_of, micrograph_files, warnings_of, with_ctf
     from halfmap.io.relion import write_image_set
     from halfmap.steps.files import output_stems
     from halfmap.steps.inputs import image_set_from
@@ -32,12 +32,9 @@ def run(job: JobContext, inputs: Mapping[str, list[Path]], options: CtfOptions) 
     done = [(i, result.value) for i, result in enumerate(results) if result.value is not None]
     fitted = with_ctf(micrographs, done, options)
     write_image_set(job.folder / "micrographs.star", fitted)
-    resolutions = sorted(value["ctf_fit_resolution_A"] for _, value in done)
-    return {
-        "items_in": len(micrographs),
-        "items_out": len(fitted),
-        "median_fit_resolution_A": resolutions[len(resolutions) // 2],
-    }
+    for warning in warnings_of([value for _, value in done]):
+        job.warn(warning)
+    return {"items_in": len(micrographs), "items_out": len(fitted), **figures_of([value for _, value in done])}
 
 
 STEP = Step(

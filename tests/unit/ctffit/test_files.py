@@ -19,7 +19,7 @@ from halfmap.units import DEG
 
 def task(folder, titan, *, power_spectrum=None):
     settings = FitSettings()
-    return MicrographFiles(folder / "a.mrc", power_spectrum, folder / "a", 1.4, titan, settings)
+    return MicrographFiles(folder / "a.mrc", power_spectrum, folder / "a", 1.4, titan, settings, local=False)
 
 
 def test_a_stored_spectrum_is_fitted_and_its_files_agree(make_spectrum, titan, tmp_path):
@@ -60,7 +60,7 @@ def test_two_optics_groups_keep_their_constants_and_columns_pass_through(tmp_pat
         power_spectrum_name=["a_ps.mrc", "None"],
     )  # fmt: skip
     micrographs = ImageSet("micrographs", rows, optics)
-    options = CtfOptions()
+    options = CtfOptions(local=False)
     first, second = micrograph_files(micrographs, [tmp_path / "a", tmp_path / "b"], options)
     assert (first.microscope, first.pixel_size_A) == (Microscope(300.0, 2.7, 0.07), 0.8)
     assert (second.microscope, second.pixel_size_A) == (Microscope(200.0, 0.01, 0.1), 1.2)
@@ -69,6 +69,7 @@ def test_two_optics_groups_keep_their_constants_and_columns_pass_through(tmp_pat
     value = {
         "defocus_u_A": 1e4, "defocus_v_A": 9e3, "defocus_angle_rad": 0.1, "phase_shift_rad": 0.0,
         "ctf_figure_of_merit": 0.1, "ctf_fit_resolution_A": 4.0, "ctf_image_name": "b_ctf.mrc",
+        "astigmatism_A": 1e3, "ctf_evidence": 900.0, "ctf_margin": 500.0,
     }  # fmt: skip
     fitted = with_ctf(micrographs, [(1, value)], options)
     assert fitted["micrograph_name"].tolist() == ["b.mrc"]
@@ -84,7 +85,9 @@ def test_apoferritin_micrographs_agree_with_ctffind(shared_data, tmp_path):
     paths = sorted((shared_data / "empiar-10146").glob("*.mrc"))
     assert len(paths) == 10
     for path in paths:
-        files = MicrographFiles(path, None, tmp_path / path.stem, 1.5, Microscope(300.0, 2.7, 0.07), FitSettings())
+        files = MicrographFiles(
+            path, None, tmp_path / path.stem, 1.5, Microscope(300.0, 2.7, 0.07), FitSettings(), True
+        )
         value, expected = process_micrograph(files, device="cpu"), reference[path.stem]
         assert abs(value["defocus_u_A"] - float(expected["defocus_u_A"])) < 170
         assert abs(value["defocus_v_A"] - float(expected["defocus_v_A"])) < 170

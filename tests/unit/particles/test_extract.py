@@ -21,6 +21,7 @@ from halfmap.particles.session import (
     diameter_of,
     extraction_tasks,
     joined_with_micrographs,
+    with_defocus_of_place,
     with_half_sets,
 )
 
@@ -204,3 +205,51 @@ def test_diameter_comes_along_unless_given():
     assert diameter_of(table, ExtractOptions()) == 130.0
     assert diameter_of(table, ExtractOptions(diameter_A=90.0)) == 90.0
     assert diameter_of(coordinates(["a"], [1.0], [1.0]), ExtractOptions()) is None
+
+
+def with_surface(slope_x=0.1, slope_y=0.0):
+    rows = Table.of(
+        micrograph_name=["a.mrc", "a.mrc"], optics_group=[1, 1], coordinate_x_px=[110.0, 60.0],
+        coordinate_y_px=[50.0, 150.0], defocus_u_A=[15000.0] * 2, defocus_v_A=[14000.0] * 2,
+        defocus_angle_rad=[0.3] * 2, defocus_slope_x=[slope_x] * 2, defocus_slope_y=[slope_y] * 2,
+        defocus_xx_per_A=[0.0] * 2, defocus_xy_per_A=[0.0] * 2, defocus_yy_per_A=[1e-4] * 2,
+        surface_centre_x_px=[100.0] * 2, surface_centre_y_px=[100.0] * 2,
+    )  # fmt: skip
+    optics = Table.of(
+        optics_group=[1], voltage_kV=[300.0], cs_mm=[2.7], amplitude_contrast=[0.1], micrograph_pixel_size_A=[2.0]
+    )
+    return ImageSet("coordinates", rows, optics)
+
+
+def test_a_particle_has_the_defocus_of_the_surface_at_its_place():
+    followed = with_defocus_of_place(with_surface(), follow=True)
+    np.testing.assert_allclose(followed["defocus_u_A"], [15000 + 0.1 * 20 + 1e-4 * 1e4, 15000 - 0.1 * 80 + 1e-4 * 1e4])
+    np.testing.assert_allclose(followed["defocus_u_A"] - followed["defocus_v_A"], 1000.0)
+    assert "defocus_slope_x" not in followed
+    again = with_defocus_of_place(followed, follow=True)
+    np.testing.assert_array_equal(again["defocus_u_A"], followed["defocus_u_A"])
+
+
+def test_a_surface_that_is_not_followed_is_taken_away():
+    kept = with_defocus_of_place(with_surface(), follow=False)
+    assert kept["defocus_u_A"].tolist() == [15000.0] * 2
+    assert "defocus_slope_x" not in kept
+
+
+def test_a_part_of_a_surface_is_an_error():
+    broken = with_surface()
+    broken = broken.with_rows(broken.rows.without(["defocus_slope_y"]))
+    with pytest.raises(HalfmapError, match="defocus_slope_y"):
+        with_defocus_of_place(broken, follow=True)
+
+
+def test_particles_with_a_defocus_of_their_own_get_no_surface_of_their_micrograph():
+    surface = with_surface()
+    names = ["micrograph_name", "optics_group"]
+    rows = surface.select([0]).rows
+    micrographs = ImageSet("micrographs", rows.without(["coordinate_x_px", "coordinate_y_px"]), surface.optics)
+    place = {name: surface[name] for name in (*names, "coordinate_x_px", "coordinate_y_px")}
+    bare = ImageSet("coordinates", Table.of(**place), surface.optics)
+    own = bare.with_columns(defocus_u_A=[9000.0] * 2, defocus_v_A=[8000.0] * 2, defocus_angle_rad=[0.0] * 2)
+    assert "defocus_slope_x" in joined_with_micrographs(bare, micrographs)
+    assert "defocus_slope_x" not in joined_with_micrographs(own, micrographs)

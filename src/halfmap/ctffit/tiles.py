@@ -1,0 +1,137 @@
+"""Spectra of the tiles of a micrograph, averaged over sectors of direction and equal steps of s²."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import scipy.fft
+from scipy import sparse
+
+from halfmap.ctffit.spectrum import chosen_pixels, edge_taper, radial_basis
+from halfmap.errors import HalfmapError
+from halfmap.typing import FloatArray
+
+TILE_A: Final = 500.0
+"""Edge of a tile in Å, if that is not too few pixels, or too few tiles."""
+FEWEST_ALONG_EDGE: Final = 4
+SMALLEST_TILE_PX: Final = 192
+N_SECTORS: Final = 18
+N_STEPS: Final = 256
+OUTLIER: Final = 6.0
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """Relative power above a smooth baseline of each tile, and where the tiles are."""
+
+    value: FloatArray
+    """``[tile, sector, step]`` mean over a cell of power over baseline, minus one; 0 in empty cells."""
+    count: FloatArray
+    """``[sector, step]`` pixels of each cell, the same in all tiles."""
+    frequency_squared: FloatArray
+    """s² of each step."""
+    direction_rad: FloatArray
+    """Middle of each sector."""
+    x_A: FloatArray
+    """Centre of each tile from the centre of the micrograph."""
+    y_A: FloatArray
+    edge_A: float
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+
+def large_enough(shape: tuple[int, int]) -> bool:
+    """Whether a micrograph can be divided into four tiles each way."""
+    return min(shape) >= FEWEST_ALONG_EDGE * SMALLEST_TILE_PX
+
+
+def tile_edge_px(shape: tuple[int, int], pixel_size_A: float) -> int:
+    """Edge of the tiles: about 500 Å, at least 192 px, at most a quarter of the micrograph; even and fast to transform.
+
+    Raises
+    ------
+    HalfmapError
+        If the micrograph is too small to be divided.
+    """
+    largest = min(shape) // FEWEST_ALONG_EDGE
+    if not large_enough(shape):
+        raise HalfmapError(
+            f"a micrograph of {shape[1]} x {shape[0]} px is too small for a local fit of defocus.",
+            remedy=f"It needs {FEWEST_ALONG_EDGE * SMALLEST_TILE_PX} px each way.",
+        )
+    wanted = min(max(round(TILE_A / pixel_size_A), SMALLEST_TILE_PX), largest)
+    edge = min(shape) // round(min(shape) / wanted)
+    while edge > SMALLEST_TILE_PX and (edge % 2 or scipy.fft.next_fast_len(edge, real=True) != edge):
+        edge -= 1
+    return edge
+
+
+def tiles_of(micrograph: FloatArray, pixel_size_A: float, min_resolution_A: float, max_resolution_A: float) -> Tiles:
+    """Cut a micrograph into tiles and average their spectra over cells of direction and s².
+
+    Tiles do not overlap. Each is divided by a smooth radial baseline of its own, so
+    that tiles on carbon, on ice and on nothing can stand side by side.
+
+    Raises
+    ------
+    HalfmapError
+        If the micrograph is too small, or the resolution range holds too few pixels.
+    """
+    edge = tile_edge_px((micrograph.shape[0], micrograph.shape[1]), pixel_size_A)
+    starts = [np.rint(np.linspace(0, n - edge, n // edge)).astype(int) for n in micrograph.shape]
+    fx, fy = np.fft.rfftfreq(edge, pixel_size_A)[None, :], np.fft.fftfreq(edge, pixel_size_A)[:, None]
+    use = chosen_pixels(fx, fy, min_resolution_A, max_resolution_A)
+    squared = (fx**2 + fy**2)[use]
+    low, high = squared.min(), squared.max()
+    cells = _cells(np.broadcast_to(np.arctan2(fy, fx), use.shape)[use], (squared - low) / (high - low))
+    taper = edge_taper(edge).numpy()
+    window = taper[:, None] * taper[None, :]
+    power = np.empty((len(squared), len(starts[0]) * len(starts[1])), np.float32)
+    for number, (row, column) in enumerate((r, c) for r in starts[0] for c in starts[1]):
+        tile = micrograph[row : row + edge, column : column + edge]
+        transform = scipy.fft.rfft2((tile - tile.mean()) * window)[use]
+        power[:, number] = transform.real**2 + transform.imag**2
+    count = np.bincount(cells.indices, minlength=cells.shape[1]).astype(np.float64)
+    total = np.asarray(cells.T @ power, np.float64).T.reshape(-1, N_SECTORS, N_STEPS)
+    centre = [(start + edge // 2 - n // 2) * pixel_size_A for start, n in zip(starts, micrograph.shape, strict=True)]
+    y_A, x_A = (grid.ravel() for grid in np.meshgrid(*centre, indexing="ij"))
+    steps = low + (high - low) / N_STEPS * (np.arange(N_STEPS) + 0.5)
+    count = count.reshape(N_SECTORS, N_STEPS)
+    return Tiles(
+        value=_relative(total, count, steps),
+        count=count,
+        frequency_squared=steps,
+        direction_rad=(np.arange(N_SECTORS) + 0.5) * (np.pi / N_SECTORS),
+        x_A=x_A,
+        y_A=y_A,
+        edge_A=edge * pixel_size_A,
+    )
+
+
+def _cells(direction_rad: FloatArray, place: FloatArray) -> sparse.csr_matrix:
+    """``[pixel, sector * step]`` with a one at the cell of each pixel."""
+    sector = np.minimum((np.mod(direction_rad, np.pi) * (N_SECTORS / np.pi)).astype(np.int64), N_SECTORS - 1)
+    step = np.minimum((place * N_STEPS).astype(np.int64), N_STEPS - 1)
+    n = len(place)
+    ones = np.ones(n, np.float32)
+    return sparse.csr_matrix((ones, sector * N_STEPS + step, np.arange(n + 1)), (n, N_SECTORS * N_STEPS))
+
+
+def _relative(total: FloatArray, count: FloatArray, squared: FloatArray) -> FloatArray:
+    """Mean power of the cells of each tile over its baseline, minus one, without far outliers."""
+    by_step = count.sum(0)
+    filled = by_step > 0
+    basis = radial_basis(np.sqrt(squared[filled]))
+    root = np.sqrt(by_step[filled])[:, None]
+    profile = total.sum(1)[:, filled] / by_step[filled]
+    solve = np.linalg.pinv(basis * root) * root.T
+    log_baseline = np.log(np.maximum(profile, 1e-30)) @ solve.T @ basis.T
+    baseline = np.ones((len(total), len(squared)))
+    baseline[:, filled] = np.exp(log_baseline)
+    safe = np.where(count > 0, count, 1.0)
+    value = np.where(count > 0, total / (safe * baseline[:, None, :]) - 1.0, 0.0)
+    spread = np.sqrt((count * value**2).sum((1, 2)) / np.count_nonzero(count))[:, None, None] / np.sqrt(safe)
+    return np.clip(value, -OUTLIER * spread, OUTLIER * spread)
