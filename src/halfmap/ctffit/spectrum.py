@@ -55,11 +55,14 @@ def micrograph_spectrum(micrograph: Float[Tensor, "y x"], pixel_size_A: float, b
     image = micrograph - micrograph.mean()
     ny, nx = image.shape
     taper_y, taper_x = edge_taper(ny).to(image.device), edge_taper(nx).to(image.device)
-    image = image * taper_y[:, None] * taper_x[None, :]
+    image *= taper_y[:, None]
+    image *= taper_x[None, :]
     if image.device.type == "cpu":
-        power = torch.from_numpy(scipy.fft.rfft2(image.numpy())).abs().square()
+        transform = torch.from_numpy(scipy.fft.rfft2(image.numpy(), overwrite_x=True))
     else:
-        power = torch.fft.rfft2(image).abs().square()
+        transform = torch.fft.rfft2(image)
+    power = transform.real.square()
+    power.addcmul_(transform.imag, transform.imag)
     small, pixel_out_A = binned_power(power, (ny, nx), pixel_size_A, box_px)
     return Spectrum(small, pixel_out_A)
 

@@ -28,7 +28,7 @@ STEEPEST_RAD: Final = 65.0 * DEG
 COARSE_A: Final = 160.0
 """Planes of the search differ by this much at the farthest tile."""
 FOLDS: Final = 4
-BY_CHANCE: Final = 1e-3
+BY_CHANCE: Final = 3e-4
 """A surface with more terms is taken if noise makes them as large with less than this probability."""
 MAX_STEPS: Final = 30
 SETTLED_A: Final = 0.1
@@ -72,6 +72,7 @@ class _Table:
     defocus_A: FloatArray
     score: FloatArray
     """``[tile, defocus]``."""
+    shared: float
 
     @cached_property
     def curves(self) -> CubicSpline:
@@ -91,7 +92,7 @@ class _Table:
 
     def of(self, tiles: Array) -> _Table:
         """The same of some tiles."""
-        return _Table(self.defocus_A, self.score[tiles])
+        return _Table(self.defocus_A, self.score[tiles], self.shared)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,16 +105,19 @@ class _Fit:
     """``[tile, term]``."""
     sharpness: FloatArray
     """``[tile]`` minus the second derivative of the score of each tile by its defocus."""
+    shared: float
+    """How many times the tiles count the same pixels (``Tiles.shared``)."""
 
     def covariance(self) -> FloatArray:
         """Sandwich estimate: curvature on either side of the scatter of the tiles' gradients.
 
-        Each gradient is what it would be had its tile not taken part (HC3; MacKinnon & White 1985).
+        Each gradient is what it would be had its tile not taken part (HC3; MacKinnon & White 1985); what
+        overlapping tiles share counts once.
         """
         inverse = np.linalg.pinv(self.terms.T @ (self.sharpness[:, None] * self.terms))
         leverage = self.sharpness * np.einsum("ti,ij,tj->t", self.terms, inverse, self.terms)
         gradient = self.gradient / np.clip(1.0 - leverage, 0.1, 2.0)[:, None]
-        return np.asarray(inverse @ (gradient.T @ gradient) @ inverse)
+        return np.asarray(inverse @ (gradient.T @ gradient) @ inverse * self.shared)
 
     def chance(self, n_extra: int) -> float:
         """Probability that noise alone makes the last ``n_extra`` coefficients as large as these (Wald, F)."""
@@ -121,7 +125,7 @@ class _Fit:
         extra = self.coefficients[-n_extra:]
         covariance = self.covariance()[-n_extra:, -n_extra:]
         statistic = float(extra @ np.linalg.pinv(covariance) @ extra) / n_extra
-        return float(f_distribution.sf(statistic, n_extra, max(n - k, 1)))
+        return float(f_distribution.sf(statistic, n_extra, max(n / self.shared - k, 1.0)))
 
 
 def fit_surface(
@@ -212,7 +216,7 @@ def _score_table(
         weighted = rings * tiles.count[sector][:, None]
         score += tiles.value[:, sector] @ weighted
         power += np.einsum("ij,ij->j", weighted, rings)
-    return _Table(defocus, score / np.sqrt(np.maximum(power, 1e-30)))
+    return _Table(defocus, score / np.sqrt(np.maximum(power, 1e-30)), tiles.shared)
 
 
 def _rings(
@@ -288,13 +292,13 @@ def _refined(table: _Table, terms: FloatArray, start: FloatArray) -> _Fit:
             if damping > 1e6:
                 break
     place = terms @ found
-    return _Fit(found, table.at(place, 1)[:, None] * terms, terms, -table.at(place, 2))
+    return _Fit(found, table.at(place, 1)[:, None] * terms, terms, -table.at(place, 2), table.shared)
 
 
 def _folds(tiles: Tiles) -> Array:
-    """Number of the fold of each tile; neighbours are in different ones."""
+    """Number of the fold of each tile: blocks of neighbours, which share pixels, stay together."""
     row, column = (np.unique(place, return_inverse=True)[1] for place in (tiles.y_A, tiles.x_A))
-    return np.asarray((column + 2 * row) % FOLDS)
+    return np.asarray((column // 2 + 2 * (row // 2)) % FOLDS)
 
 
 def _result(

@@ -9,14 +9,17 @@ import numpy as np
 import scipy.fft
 from scipy import sparse
 
-from halfmap.ctffit.spectrum import chosen_pixels, edge_taper, radial_basis
+from halfmap.ctffit.spectrum import chosen_pixels, radial_basis
 from halfmap.errors import HalfmapError
-from halfmap.typing import FloatArray
+from halfmap.typing import Array, FloatArray
 
 TILE_A: Final = 500.0
-"""Edge of a tile in Å, if that is not too few pixels, or too few tiles."""
-FEWEST_ALONG_EDGE: Final = 4
+"""Edge of a tile in Å, if that is not too few pixels, or too large a part of the micrograph."""
+LARGEST_SHARE: Final = 3
+"""Tiles are at most one third of the micrograph's shorter edge, and overlap by at most one half."""
 SMALLEST_TILE_PX: Final = 192
+MOST_TILES: Final = 100
+"""About how many tiles are enough; larger micrographs overlap them less."""
 N_SECTORS: Final = 18
 N_STEPS: Final = 256
 OUTLIER: Final = 6.0
@@ -38,32 +41,32 @@ class Tiles:
     """Centre of each tile from the centre of the micrograph."""
     y_A: FloatArray
     edge_A: float
+    shared: float
+    """Mean sum of the correlations of a tile's power with that of all tiles, itself included; 1 if none overlap."""
 
     def __len__(self) -> int:
         return len(self.value)
 
 
 def large_enough(shape: tuple[int, int]) -> bool:
-    """Whether a micrograph can be divided into four tiles each way."""
-    return min(shape) >= FEWEST_ALONG_EDGE * SMALLEST_TILE_PX
+    """Whether a micrograph holds three tiles side by side each way."""
+    return min(shape) >= LARGEST_SHARE * SMALLEST_TILE_PX
 
 
 def tile_edge_px(shape: tuple[int, int], pixel_size_A: float) -> int:
-    """Edge of the tiles: about 500 Å, at least 192 px, at most a quarter of the micrograph; even and fast to transform.
+    """Edge of the tiles: about 500 Å, at least 192 px, at most a third of the micrograph; even and fast to transform.
 
     Raises
     ------
     HalfmapError
         If the micrograph is too small to be divided.
     """
-    largest = min(shape) // FEWEST_ALONG_EDGE
     if not large_enough(shape):
         raise HalfmapError(
             f"a micrograph of {shape[1]} x {shape[0]} px is too small for a local fit of defocus.",
-            remedy=f"It needs {FEWEST_ALONG_EDGE * SMALLEST_TILE_PX} px each way.",
+            remedy=f"It needs {LARGEST_SHARE * SMALLEST_TILE_PX} px each way.",
         )
-    wanted = min(max(round(TILE_A / pixel_size_A), SMALLEST_TILE_PX), largest)
-    edge = min(shape) // round(min(shape) / wanted)
+    edge = min(max(round(TILE_A / pixel_size_A), SMALLEST_TILE_PX), min(shape) // LARGEST_SHARE)
     while edge > SMALLEST_TILE_PX and (edge % 2 or scipy.fft.next_fast_len(edge, real=True) != edge):
         edge -= 1
     return edge
@@ -72,8 +75,9 @@ def tile_edge_px(shape: tuple[int, int], pixel_size_A: float) -> int:
 def tiles_of(micrograph: FloatArray, pixel_size_A: float, min_resolution_A: float, max_resolution_A: float) -> Tiles:
     """Cut a micrograph into tiles and average their spectra over cells of direction and s².
 
-    Tiles do not overlap. Each is divided by a smooth radial baseline of its own, so
-    that tiles on carbon, on ice and on nothing can stand side by side.
+    Tiles overlap and fade towards their edges, so that all of the micrograph counts. Each is divided
+    by a smooth radial baseline of its own, so that tiles on carbon, on ice and on nothing can stand
+    side by side.
 
     Raises
     ------
@@ -81,13 +85,13 @@ def tiles_of(micrograph: FloatArray, pixel_size_A: float, min_resolution_A: floa
         If the micrograph is too small, or the resolution range holds too few pixels.
     """
     edge = tile_edge_px((micrograph.shape[0], micrograph.shape[1]), pixel_size_A)
-    starts = [np.rint(np.linspace(0, n - edge, n // edge)).astype(int) for n in micrograph.shape]
+    starts = [_starts(n, edge, micrograph.shape) for n in micrograph.shape]
     fx, fy = np.fft.rfftfreq(edge, pixel_size_A)[None, :], np.fft.fftfreq(edge, pixel_size_A)[:, None]
     use = chosen_pixels(fx, fy, min_resolution_A, max_resolution_A)
     squared = (fx**2 + fy**2)[use]
     low, high = squared.min(), squared.max()
     cells = _cells(np.broadcast_to(np.arctan2(fy, fx), use.shape)[use], (squared - low) / (high - low))
-    taper = edge_taper(edge).numpy()
+    taper = np.sin(np.pi * (np.arange(edge) + 0.5) / edge).astype(np.float32)
     window = taper[:, None] * taper[None, :]
     power = np.empty((len(squared), len(starts[0]) * len(starts[1])), np.float32)
     for number, (row, column) in enumerate((r, c) for r in starts[0] for c in starts[1]):
@@ -108,7 +112,22 @@ def tiles_of(micrograph: FloatArray, pixel_size_A: float, min_resolution_A: floa
         x_A=x_A,
         y_A=y_A,
         edge_A=edge * pixel_size_A,
+        shared=_shared(starts[0], taper) * _shared(starts[1], taper),
     )
+
+
+def _starts(size_px: int, edge_px: int, shape: tuple[int, ...]) -> Array:
+    """First pixels of the tiles along one side: half an edge apart, or farther where that makes too many tiles."""
+    step = max(0.5 * edge_px, np.sqrt(np.prod(shape) / MOST_TILES))
+    return np.rint(np.linspace(0, size_px - edge_px, round((size_px - edge_px) / step) + 1)).astype(np.int64)
+
+
+def _shared(starts: Array, taper: FloatArray) -> float:
+    """Mean over tiles of one side of the sum of the squared overlaps of their windows."""
+    overlap = np.correlate(taper, taper, "full") / (taper @ taper)
+    apart = np.abs(starts[:, None] - starts[None, :])
+    near = apart < len(taper)
+    return float((overlap[len(taper) - 1 + np.where(near, apart, 0)] ** 2 * near).sum() / len(starts))
 
 
 def _cells(direction_rad: FloatArray, place: FloatArray) -> sparse.csr_matrix:

@@ -46,15 +46,15 @@ def binned_power(
     """
     device = power.device
     pixel_out_A = max(pixel_size_A, FINEST_PIXEL_A)
-    power = power.clone()
-    power[0, 0] = 0.5 * (power[0, 1] + power[1, 0])
     ratio = pixel_size_A / pixel_out_A
     rows = torch.as_tensor(_cell_shares(np.fft.fftfreq(shape[0]), np.fft.fftfreq(box_px) * ratio), device=device)
     place_x = np.fft.rfftfreq(shape[1]), np.fft.rfftfreq(box_px) * ratio
     columns = torch.as_tensor(_cell_shares(*place_x), device=device)
     n_columns = int(torch.nonzero(columns.sum(0))[-1]) + 1
     used = torch.nonzero(rows.sum(0) > 0)[:, 0]
-    small = rows[:, used] @ (power[used, :n_columns] @ columns[:, :n_columns].T)
+    inside = power[used, :n_columns]
+    inside[0, 0] = 0.5 * (power[0, 1] + power[1, 0])
+    small = rows[:, used] @ (inside @ columns[:, :n_columns].T)
     small[:, 0] = 0.5 * (small[:, 0] + torch.roll(small[:, 0].flip(0), 1))
     return small, pixel_out_A
 
