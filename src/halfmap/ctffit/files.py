@@ -10,10 +10,12 @@ import numpy as np
 import torch
 
 from halfmap.ctffit.estimate import FitSettings, estimate_ctf
+from halfmap.ctffit.ice import ice_signal
 from halfmap.ctffit.local import centred, local_defocus
 from halfmap.ctffit.model import Microscope
-from halfmap.ctffit.record import estimate_values, surface_values, write_fit
+from halfmap.ctffit.record import estimate_values, ice_values, surface_values, write_fit
 from halfmap.ctffit.spectrum import Spectrum, micrograph_spectrum
+from halfmap.ctffit.thickness import NO_NODES, thickness_from_nodes
 from halfmap.errors import BadInputError
 from halfmap.fourier.periodogram import power_of_picture
 from halfmap.io.mrc import read_image, write_image
@@ -54,7 +56,14 @@ def process_micrograph(files: MicrographFiles, *, device: str) -> dict[str, Any]
         estimate = centred(estimate, local)
     picture = f"{files.stem}_ctf.mrc"
     write_image(picture, estimate.picture, spectrum.pixel_size_A)
-    values = {**estimate_values(estimate), **surface_values(local), "ctf_image_name": picture}
+    ice = ice_signal(spectrum, files.microscope, estimate.parameters)
+    thickness = thickness_from_nodes(estimate.curve, files.microscope) if estimate.has_rings else NO_NODES
+    values = {
+        **estimate_values(estimate),
+        **surface_values(local),
+        **ice_values(ice, thickness),
+        "ctf_image_name": picture,
+    }
     write_fit(f"{files.stem}_ctf.star", files.micrograph, values, estimate)
     return values
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from halfmap.ctffit.estimate import CtfEstimate
+from halfmap.ctffit.ice import IceSignal
 from halfmap.ctffit.surface import LocalDefocus
+from halfmap.ctffit.thickness import Thickness
 from halfmap.io.star import StarBlock, write_star
 from halfmap.optics.defocus_surface import SURFACE_COLUMNS
 from halfmap.typing import PathLike
@@ -56,6 +58,18 @@ def surface_values(local: LocalDefocus | None) -> dict[str, Any]:
     }
 
 
+def ice_values(ice: IceSignal, thickness: Thickness) -> dict[str, Any]:
+    """Ice and thickness, JSON-able; what cannot be told is not a number."""
+    return {
+        "ice_ring_density": ice.ring_density,
+        "ice_ring_density_error": ice.ring_density_error,
+        "relative_ice_thickness": ice.relative_thickness,
+        "relative_ice_thickness_error": ice.relative_thickness_error,
+        "sample_thickness_A": thickness.thickness_A,
+        "sample_thickness_error_A": thickness.error_A,
+    }
+
+
 def write_fit(path: PathLike, micrograph: Path, values: Mapping[str, Any], estimate: CtfEstimate) -> None:
     """Write a fit with its errors, its surface, the curve of spectrum and fit, and the other candidates."""
     curve, others = estimate.curve, estimate.alternatives
@@ -79,6 +93,12 @@ def write_fit(path: PathLike, micrograph: Path, values: Mapping[str, Any], estim
                 halfmapSpecimenTilt=values["specimen_tilt_rad"] / DEG,
                 halfmapSpecimenTiltAxis=values["specimen_tilt_axis_rad"] / DEG,
                 halfmapSpecimenTiltError=values["specimen_tilt_error_rad"] / DEG,
+                rlnCtfIceRingDensity=values["ice_ring_density"],
+                halfmapIceRingDensityError=values["ice_ring_density_error"],
+                halfmapRelativeIceThickness=values["relative_ice_thickness"],
+                halfmapRelativeIceThicknessError=values["relative_ice_thickness_error"],
+                halfmapSampleThickness=values["sample_thickness_A"],
+                halfmapSampleThicknessError=values["sample_thickness_error_A"],
             ),
             "ctf_curve": {
                 "halfmapFrequency": curve.frequency_per_A,

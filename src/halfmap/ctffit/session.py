@@ -17,7 +17,7 @@ from halfmap.optics.defocus_surface import SURFACE_COLUMNS
 
 RESULT_COLUMNS: Final = (
     "defocus_u_A", "defocus_v_A", "astigmatism_A", "defocus_angle_rad", "ctf_figure_of_merit", "ctf_fit_resolution_A",
-    "ctf_evidence", "ctf_margin", "ctf_image_name",
+    "ctf_evidence", "ctf_margin", "ice_ring_density", "relative_ice_thickness", "sample_thickness_A", "ctf_image_name",
 )  # fmt: skip
 LOCAL_COLUMNS: Final = (
     *SURFACE_COLUMNS, "specimen_tilt_rad", "specimen_tilt_axis_rad", "specimen_tilt_error_rad",

@@ -111,18 +111,25 @@ def chosen_pixels(fx: FloatArray, fy: FloatArray, min_resolution_A: float, max_r
         If these are too few to fit anything.
     """
     frequency = np.hypot(fx, fy)
-    step = float(fx[0, 1])
-    nyquist = 0.96 * float(np.abs(fy).max())
-    finest = min(1.0 / max_resolution_A, nyquist) if max_resolution_A else nyquist
-    use: Array = (frequency >= 1.0 / min_resolution_A) & (frequency <= finest)
-    use &= (np.abs(fx) > 1.5 * step) & (np.abs(fy) > 1.5 * step)
+    use = pixels_between(fx, fy, min_resolution_A, max_resolution_A)
     for coarse_A, fine_A in ICE_RINGS_A:
         use &= ~((frequency > 1.0 / fine_A) & (frequency < 1.0 / coarse_A))
     if use.sum() < FEWEST_PIXELS:
+        finest = frequency[use].max(initial=1.0 / min_resolution_A)
         raise HalfmapError(
             f"the spectrum reaches from {min_resolution_A:g} to {1 / finest:.3g} Å, too little for a fit of the CTF.",
             remedy="Widen the resolution range, or use larger micrographs.",
         )
+    return use
+
+
+def pixels_between(fx: FloatArray, fy: FloatArray, coarsest_A: float, finest_A: float) -> Array:
+    """Which pixels ``[fy, fx]`` of a half plane lie between two resolutions and off the axes."""
+    frequency, step = np.hypot(fx, fy), float(fx[0, 1])
+    nyquist = 0.96 * float(np.abs(fy).max())
+    finest = min(1.0 / finest_A, nyquist) if finest_A else nyquist
+    use: Array = (frequency >= 1.0 / coarsest_A) & (frequency <= finest)
+    use &= (np.abs(fx) > 1.5 * step) & (np.abs(fy) > 1.5 * step)
     return use
 
 

@@ -77,6 +77,9 @@ _COLUMNS: Final = (
     Column("specimen_tilt_rad", "float", "tilt of the specimen at the centre, from the surface", "rlnHalfmapSpecimenTilt", DEG),
     Column("specimen_tilt_axis_rad", "float", "direction of constant defocus from x to y", "rlnHalfmapSpecimenTiltAxis", DEG),
     Column("specimen_tilt_error_rad", "float", "standard error of the tilt", "rlnHalfmapSpecimenTiltError", DEG),
+    Column("ice_ring_density", "float", "power at 3.67 Å over the background there: crystalline ice", "rlnCtfIceRingDensity"),
+    Column("relative_ice_thickness", "float", "height of the diffuse ring of water near 3.7 Å over the background", "rlnHalfmapRelativeIceThickness"),
+    Column("sample_thickness_A", "float", "thickness from nodes of the Thon rings; nan where there are none", "rlnHalfmapSampleThickness"),
     Column("ctf_image_name", "str", "picture of spectrum and fit", "rlnCtfImage"),
     # --- particles -------------------------------------------------------------------------------
     Column("uid", "int", "permanent number of the row", "rlnHalfmapUid", cryosparc="uid"),

@@ -70,6 +70,7 @@ def test_two_optics_groups_keep_their_constants_and_columns_pass_through(tmp_pat
         "defocus_u_A": 1e4, "defocus_v_A": 9e3, "defocus_angle_rad": 0.1, "phase_shift_rad": 0.0,
         "ctf_figure_of_merit": 0.1, "ctf_fit_resolution_A": 4.0, "ctf_image_name": "b_ctf.mrc",
         "astigmatism_A": 1e3, "ctf_evidence": 900.0, "ctf_margin": 500.0,
+        "ice_ring_density": 0.0, "relative_ice_thickness": 0.2, "sample_thickness_A": float("nan"),
     }  # fmt: skip
     fitted = with_ctf(micrographs, [(1, value)], options)
     assert fitted["micrograph_name"].tolist() == ["b.mrc"]
