@@ -112,8 +112,8 @@ def chosen_pixels(fx: FloatArray, fy: FloatArray, min_resolution_A: float, max_r
     """
     frequency = np.hypot(fx, fy)
     use = pixels_between(fx, fy, min_resolution_A, max_resolution_A)
-    for coarse_A, fine_A in ICE_RINGS_A:
-        use &= ~((frequency > 1.0 / fine_A) & (frequency < 1.0 / coarse_A))
+    for fine_A, coarse_A in ICE_RINGS_A:
+        use &= ~((frequency > 1.0 / coarse_A) & (frequency < 1.0 / fine_A))
     if use.sum() < FEWEST_PIXELS:
         finest = frequency[use].max(initial=1.0 / min_resolution_A)
         raise HalfmapError(

@@ -1,4 +1,4 @@
-"""Sections on movies and micrographs: motion, CTF, picks."""
+"""Sections on movies and micrographs: motion and picks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halfmap.report.html import Report
-from halfmap.typing import Array
 
 if TYPE_CHECKING:
     from halfmap.data.records import ImageSet
@@ -68,49 +67,6 @@ def _track_A(micrographs: ImageSet, row: int) -> Any:
     table = read_star(micrographs["micrograph_metadata"][row])["global_shift"]
     shifts_px = np.array([table["rlnMicrographShiftX"], table["rlnMicrographShiftY"]], dtype=np.float64).T
     return shifts_px * float(micrographs["original_pixel_size_A"][row])
-
-
-def ctf_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
-    """Spectra with fits, and what was found over the session."""
-    import numpy as np
-
-    from halfmap.io.mrc import read_image
-    from halfmap.io.star import read_star
-    from halfmap.report.pictures import spectrum_picture
-    from halfmap.report.plots import ctf_plot, histogram_plot
-
-    micrographs = micrographs_of(folder)
-    page.section("CTF", "Defocus and astigmatism fitted to the rings of each power spectrum.")
-    mean_um = (micrographs["defocus_u_A"] + micrographs["defocus_v_A"]) / 2e4
-    panels = {
-        "defocus (µm)": mean_um,
-        "astigmatism (Å)": micrographs["defocus_u_A"] - micrographs["defocus_v_A"],
-        "fit resolution (Å)": micrographs["ctf_fit_resolution_A"],
-    }
-    page.figure(histogram_plot(panels), f"Fits of {len(micrographs)} micrographs.")
-    for row in evenly(len(micrographs), SHOWN_MICROGRAPHS):
-        picture = Path(micrographs["ctf_image_name"][row])
-        resolution_A = float(micrographs["ctf_fit_resolution_A"][row])
-        title = f"{picture.stem.removesuffix('_ctf')}: {mean_um[row]:.2f} µm, fits to {resolution_A:.1f} Å"
-        page.figure(spectrum_picture(read_image(picture)[0], title), "Measured spectrum beside the fitted rings.")
-        curve = read_star(picture.with_suffix(".star"))["ctf_curve"]
-        columns = {
-            name: np.asarray(curve[label], dtype=np.float64)
-            for name, label in (
-                ("spectrum", "halfmapSpectrum"),
-                ("fit", "halfmapFit"),
-                ("agreement", "halfmapCorrelation"),
-            )
-        }
-        columns["spectrum"] = _on_scale_of(columns["spectrum"], columns["fit"])
-        frequency = np.asarray(curve["halfmapFrequency"], dtype=np.float64)
-        page.figure(ctf_plot(frequency, columns, resolution_A), "Averaged along the rings; dashed: where the fit ends.")
-
-
-def _on_scale_of(values: Array, target: Array) -> Array:
-    """Values times the factor that makes their spread that of the target; the rings' depth has no unit."""
-    spread = float(values.std())
-    return values * (float(target.std()) / spread) if spread > 0 else values
 
 
 def pick_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from halfmap.jobs.atomic import write_text_atomic
 from halfmap.jobs.record import JobRecord
 from halfmap.report.html import Report
-from halfmap.steps.pages import curation, maps, micrographs, particles
+from halfmap.steps.pages import ctf, curation, maps, micrographs, particles
 from halfmap.steps.pages.gain import gain_section
 
 PAGE = "report.html"
@@ -18,7 +18,7 @@ PAGE = "report.html"
 SECTIONS: Mapping[str, Callable[[Report, Path, dict[str, Any]], None]] = {
     "gain": gain_section,
     "motion": micrographs.motion_section,
-    "ctf": micrographs.ctf_section,
+    "ctf": ctf.ctf_section,
     "curate": curation.curate_section,
     "pick": micrographs.pick_section,
     "extract": particles.extract_section,
