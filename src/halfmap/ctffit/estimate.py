@@ -10,7 +10,7 @@ import numpy as np
 
 from halfmap.ctffit.fit import RingFit, RingModel, refine
 from halfmap.ctffit.model import Microscope
-from halfmap.ctffit.quality import Curve, equal_phase_curve, fit_resolution_A
+from halfmap.ctffit.quality import Curve, equal_phase_curve, equal_phase_frequency, fit_resolution_A
 from halfmap.ctffit.search import Candidate, SearchRange, find_candidates
 from halfmap.ctffit.spectrum import Spectrum, rings_of
 from halfmap.typing import FloatArray
@@ -77,7 +77,7 @@ class CtfEstimate:
     alternatives: tuple[Alternative, ...]
     """Refined candidates other than this, best first."""
     picture: FloatArray
-    """``[box, box]`` centred: spectrum on the left, fit on the right."""
+    """``[box, box]`` centred: spectrum, and its average along equal phase, on the left; fit on the right."""
 
     @property
     def has_rings(self) -> bool:
@@ -146,7 +146,7 @@ def estimate_ctf(spectrum: Spectrum, microscope: Microscope, settings: FitSettin
         curve=curve,
         candidates=tuple(candidates),
         alternatives=_alternatives(fits),
-        picture=_picture(spectrum, microscope, best, settings),
+        picture=_picture(spectrum, microscope, best, curve, settings),
     )
 
 
@@ -179,18 +179,26 @@ def defocus_of(parameters: FloatArray) -> tuple[float, float, float]:
     return float(parameters[0] + half), float(parameters[0] - half), angle
 
 
-def _picture(spectrum: Spectrum, microscope: Microscope, fit: RingFit, settings: FitSettings) -> FloatArray:
-    """Spectrum above its baseline (left half) beside the rings of the fit (right half), both about -1 to 1."""
+def _picture(
+    spectrum: Spectrum, microscope: Microscope, fit: RingFit, curve: Curve, settings: FitSettings
+) -> FloatArray:
+    """Spectrum above its baseline (left) beside the rings of the fit (right half), both about -1 to 1.
+
+    The upper left quarter is the spectrum itself, the lower left its average along lines of equal phase.
+    """
     rings = rings_of(spectrum, settings.min_resolution_A, 0.0)
     box, half = rings.on_grid.shape
     model, _ = RingModel(rings, microscope, float(fit.parameters[0])).rings_and_slope(fit.parameters)
-    left, right = np.zeros((2, box, half), np.float32)
-    left[rings.on_grid] = rings.value / (2.0 * rings.value.std() + 1e-12)
+    average = np.interp(equal_phase_frequency(rings, microscope, fit.parameters), curve.frequency_per_A, curve.spectrum)
+    single, along, right = np.zeros((3, box, half), np.float32)
+    single[rings.on_grid] = rings.value / (2.0 * rings.value.std() + 1e-12)
+    along[rings.on_grid] = average / (2.0 * average.std() + 1e-12)
     right[rings.on_grid] = model
-    left, right = np.fft.fftshift(left, axes=0), np.fft.fftshift(right, axes=0)
+    single, along, right = (np.fft.fftshift(part, axes=0) for part in (single, along, right))
     picture = np.zeros((box, box), np.float32)
     # The left half of the plane holds the conjugates: (-fy, -fx) for every (fy, fx).
-    mirrored = np.roll(left[::-1], 1 - box % 2, axis=0)[:, ::-1]
-    picture[:, : box // 2] = mirrored[:, -1 - box // 2 : -1]
+    for part, rows in ((single, slice(0, box // 2)), (along, slice(box // 2, box))):
+        mirrored = np.roll(part[::-1], 1 - box % 2, axis=0)[:, ::-1]
+        picture[rows, : box // 2] = mirrored[rows, -1 - box // 2 : -1]
     picture[:, box // 2 :] = right[:, : box - box // 2]
     return picture

@@ -39,8 +39,7 @@ def equal_phase_curve(rings: Rings, microscope: Microscope, parameters: FloatArr
     Each pixel counts at the frequency at which a CTF of the mean defocus has its phase.
     """
     mean = float(parameters[0])
-    defocus = mean + parameters[1] * rings.cos_2 + parameters[2] * rings.sin_2
-    frequency = np.sqrt(same_phase_squared(rings.frequency_squared, defocus, mean, microscope))
+    frequency = equal_phase_frequency(rings, microscope, parameters)
     step = 1.0 / rings.length_A
     number = np.rint(frequency / step).astype(np.int64)
     place = np.unique(number, return_inverse=True)[1]
@@ -54,6 +53,13 @@ def equal_phase_curve(rings: Rings, microscope: Microscope, parameters: FloatArr
     enough = count >= 10
     curve = centre[enough], spectrum[enough], fit[enough]
     return Curve(*curve, windowed_correlation(*curve, lag[enough], count[enough]))
+
+
+def equal_phase_frequency(rings: Rings, microscope: Microscope, parameters: FloatArray) -> FloatArray:
+    """Frequency at which the mean defocus gives the phase that each pixel has with its own."""
+    mean = float(parameters[0])
+    defocus = mean + parameters[1] * rings.cos_2 + parameters[2] * rings.sin_2
+    return np.sqrt(same_phase_squared(rings.frequency_squared, defocus, mean, microscope))
 
 
 def same_phase_squared(squared: FloatArray, defocus_A: FloatArray, mean_A: float, microscope: Microscope) -> FloatArray:

@@ -56,6 +56,11 @@ def joined_with_micrographs(coordinates: ImageSet, micrographs: ImageSet) -> Ima
     return ImageSet("coordinates", coordinates.rows.with_columns(**found), micrographs.optics)
 
 
+def prepared(coordinates: ImageSet, options: ExtractOptions, seed: int) -> ImageSet:
+    """Coordinates with half-sets, about the particles' true centres, with the defocus of the place."""
+    return with_defocus_of_place(centred(with_half_sets(coordinates, seed)), follow=options.local_defocus)
+
+
 def centred(coordinates: ImageSet) -> ImageSet:
     """Move the places by the particles' shifts, so that images are cut about the true centres.
 

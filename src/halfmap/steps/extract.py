@@ -19,19 +19,10 @@ def run(job: JobContext, inputs: Mapping[str, list[Path]], options: ExtractOptio
     """Choose box and contrast, and write one stack a micrograph."""
     from halfmap.io.relion import write_image_set
     from halfmap.particles.extract import extract_micrograph
-    from halfmap.particles.session import (
-        box_plans,
-        centred,
-        collect,
-        diameter_of,
-        extraction_tasks,
-        with_defocus_of_place,
-        with_half_sets,
-    )
+    from halfmap.particles.session import box_plans, collect, diameter_of, extraction_tasks, prepared
     from halfmap.steps.files import output_stems
 
-    picked = centred(with_half_sets(_coordinates(inputs["coordinates"], options), job.seed))
-    coordinates = with_defocus_of_place(picked, follow=options.local_defocus)
+    coordinates = prepared(_coordinates(inputs["coordinates"], options), options, job.seed)
     diameter_A = diameter_of(coordinates, options)
     if diameter_A is None:
         job.fail("no-diameter", "the coordinates do not bring a particle diameter along")

@@ -80,7 +80,10 @@ def _one_fit(page: Report, micrographs: ImageSet, row: int) -> None:
     resolution_A = float(micrographs["ctf_fit_resolution_A"][row])
     mean_um = float(micrographs["defocus_u_A"][row] + micrographs["defocus_v_A"][row]) / 2e4
     title = f"{picture.stem.removesuffix('_ctf')}: {mean_um:.2f} µm, fits to {resolution_A:.1f} Å"
-    page.figure(spectrum_picture(read_image(picture)[0], title), "Measured spectrum beside the fitted rings.")
+    page.figure(
+        spectrum_picture(read_image(picture)[0], title),
+        _PICTURE,
+    )
     star = read_star(picture.with_suffix(".star"))
     labels = (("spectrum", "halfmapSpectrum"), ("fit", "halfmapFit"), ("agreement", "halfmapCorrelation"))
     curves = {name: np.asarray(star["ctf_curve"][label], dtype=np.float64) for name, label in labels}
@@ -106,6 +109,7 @@ def _one_fit(page: Report, micrographs: ImageSet, row: int) -> None:
     )
 
 
+_PICTURE = "Measured spectrum (lower left: averaged along lines of equal phase) beside the fitted rings."
 _ALTERNATIVE_LABELS = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", "rlnPhaseShift", "halfmapEvidence")
 
 
