@@ -1,12 +1,16 @@
 """How close `halfmap ctf` comes to the truth on simulated micrographs, and how much CPU time it takes.
 
-    python benchmarks/ctf_truth.py --edge 1024 --repeats 3
-    python benchmarks/ctf_truth.py --only tilt --edge 2048
+    python benchmarks/ctf_truth.py defocus --repeats 8
+    python benchmarks/ctf_truth.py defocus --kind carbon crystalline --defocus 3000 12000 40000
+    python benchmarks/ctf_truth.py tilt --edge 2048 --tilt 0 5 30
+    python benchmarks/ctf_truth.py seconds
 
 Micrographs of vitreous ice alone, which is the hardest specimen, are simulated at every defocus, voltage and exposure;
-others hold an edge of carbon film or crystals of ice. Prints, for each condition, medians and 95th percentiles of the
-error of the mean defocus and of the astigmatism vector (Å) and of its direction (degrees, where the astigmatism is
-above 300 Å), the share that missed by more than 200 Å, and CPU seconds by parts.
+others hold an edge of carbon film or crystals of ice, or are tilted. ``defocus`` prints, for each condition, medians
+and 95th percentiles of the error of the mean defocus and of the astigmatism vector (Å) and of its direction (degrees,
+where the astigmatism is above 300 Å), and the share that missed by more than 200 Å; ``tilt`` those of the tilt, of the
+defocus at the centre and at the corners, and the share of specimens that are reported as tilted; ``seconds`` the CPU
+time by parts.
 """
 
 from __future__ import annotations
@@ -15,15 +19,17 @@ import argparse
 import itertools
 import math
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from halfmap.ctffit.estimate import FitSettings, estimate_ctf
+from halfmap.ctffit.estimate import CtfEstimate, FitSettings, estimate_ctf
+from halfmap.ctffit.ice import ice_signal
+from halfmap.ctffit.local import centred, local_defocus
 from halfmap.ctffit.model import Microscope
 from halfmap.ctffit.spectrum import micrograph_spectrum
+from halfmap.ctffit.thickness import thickness_from_nodes
 from halfmap.simulate.background import MovieKind, random_background
 from halfmap.simulate.poses import Defocus
 from halfmap.simulate.projection import Optics
@@ -34,6 +40,7 @@ PIXEL_SIZE_A = 1.2
 MISSED_A = 200.0
 ENVELOPE_A2 = 60.0
 KINDS: tuple[MovieKind, ...] = ("ordinary", "carbon", "crystalline")
+SETTINGS = FitSettings(max_defocus_A=70000.0)
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,11 @@ class Truth:
     plane: IcePlane
     microscope: Microscope
 
+    @property
+    def mean_A(self) -> float:
+        """Mean of the two defoci at the centre."""
+        return 0.5 * (self.defocus.u_A + self.defocus.v_A)
+
 
 def simulated(condition: Condition, edge_px: int, seed: int) -> Truth:
     """A micrograph without particles: ice (and what the kind of micrograph adds), as a counting detector sees it."""
@@ -80,64 +92,108 @@ def simulated(condition: Condition, edge_px: int, seed: int) -> Truth:
     return Truth(image.astype(np.float32), defocus, plane, Microscope(condition.voltage_kV, condition.cs_mm, 0.1))
 
 
-def measured(truth: Truth) -> dict[str, float]:
-    """Errors of one fit, and its CPU seconds."""
-    settings = FitSettings(max_defocus_A=70000.0)
-    started = time.process_time()
-    spectrum = micrograph_spectrum(torch.from_numpy(truth.image), PIXEL_SIZE_A)
-    transformed = time.process_time()
-    found = estimate_ctf(spectrum, truth.microscope, settings)
-    ended = time.process_time()
+def fitted(truth: Truth) -> CtfEstimate:
+    """The CTF of a whole micrograph."""
+    return estimate_ctf(micrograph_spectrum(torch.from_numpy(truth.image), PIXEL_SIZE_A), truth.microscope, SETTINGS)
+
+
+def defocus_errors(truth: Truth) -> dict[str, float]:
+    """Errors of the fit of a whole micrograph."""
+    found = fitted(truth)
     u, v, angle = truth.defocus.u_A, truth.defocus.v_A, truth.defocus.angle_rad
     vector = (found.defocus_u_A - found.defocus_v_A) * np.exp(2j * found.defocus_angle_rad)
-    turned = abs((found.defocus_angle_rad - angle) / DEG + 90.0) % 180.0 - 90.0
+    turned = (found.defocus_angle_rad - angle) / DEG
+    mean = abs(0.5 * (found.defocus_u_A + found.defocus_v_A) - truth.mean_A)
     return {
-        "mean_A": abs(found.defocus_u_A + found.defocus_v_A - u - v) / 2.0,
-        "astigmatism_A": float(abs(vector - (u - v) * np.exp(2j * angle))),
-        "angle_deg": abs(turned) if u - v > 300.0 else math.nan,
-        "evidence": found.evidence,
-        "fit_A": found.fit_resolution_A,
-        "spectrum_s": transformed - started,
-        "fit_s": ended - transformed,
+        "mean Å": mean,
+        "astigmatism Å": float(abs(vector - (u - v) * np.exp(2j * angle))),
+        "angle deg": abs((turned + 90.0) % 180.0 - 90.0) if u - v > 300.0 else math.nan,
+        "missed": float(mean > MISSED_A),
+        "not told apart": float(found.ambiguous),
+        "no rings": float(not found.has_rings),
+        "fit to Å": found.fit_resolution_A,
     }
 
 
-def report(name: str, rows: list[dict[str, float]]) -> None:
-    """One line: medians and 95th percentiles."""
-    column = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+def tilt_errors(truth: Truth) -> dict[str, float]:
+    """Errors of the surface of defocus; corners are the mean error over the four, as particles there would have it."""
+    whole = fitted(truth)
+    local = local_defocus(truth.image, PIXEL_SIZE_A, truth.microscope, SETTINGS, whole)
+    if local is None:
+        return {"not fitted": 1.0}
+    parameters = centred(whole, local).parameters
+    edge = truth.image.shape[0]
+    x, y = (np.array(place, np.float64) for place in ((0, 0, edge - 1, edge - 1), (0, edge - 1, 0, edge - 1)))
+    true = truth.plane.offset_A((x - edge // 2) * PIXEL_SIZE_A, (y - edge // 2) * PIXEL_SIZE_A) + truth.mean_A
+    found = local.surface.offset_A(x, y, PIXEL_SIZE_A) + parameters[0]
+    tilt = math.atan(math.hypot(truth.plane.slope_x, truth.plane.slope_y))
+    return {
+        "tilt deg": abs(local.surface.tilt_rad - tilt) / DEG,
+        "tilt / its error": abs(local.surface.tilt_rad - tilt) / max(local.tilt_error_rad, 1e-9),
+        "centre Å": abs(float(parameters[0]) - truth.mean_A),
+        "corners Å": float(np.abs(found - true).mean()),
+        "told as tilted": float(local.kind != "level"),
+        "curved": float(local.kind == "curved"),
+    }
+
+
+def seconds(edge_px: int, pixel_size_A: float) -> dict[str, float]:
+    """CPU seconds of the parts, for one micrograph."""
+    truth = simulated(Condition(15000.0, 300.0, 40.0), edge_px, 1)
+    marks = [time.process_time()]
+    spectrum = micrograph_spectrum(torch.from_numpy(truth.image), pixel_size_A)
+    marks.append(time.process_time())
+    found = estimate_ctf(spectrum, truth.microscope, SETTINGS)
+    marks.append(time.process_time())
+    local_defocus(truth.image, pixel_size_A, truth.microscope, SETTINGS, found)
+    marks.append(time.process_time())
+    ice_signal(spectrum, truth.microscope, found.parameters)
+    thickness_from_nodes(found.curve, truth.microscope)
+    marks.append(time.process_time())
+    parts = dict(zip(("spectrum", "fit", "surface", "ice and nodes"), np.diff(marks).tolist(), strict=True))
+    return {**parts, "all": marks[-1] - marks[0]}
+
+
+def show(name: str, rows: list[dict[str, float]]) -> None:
+    """One line: medians and 95th percentiles, and shares where all values are zero or one."""
     cells = []
-    for key in ("mean_A", "astigmatism_A", "angle_deg"):
-        finite = column[key][np.isfinite(column[key])]
-        low, high = np.percentile(finite, (50, 95)) if finite.size else (math.nan, math.nan)
-        cells.append(f"{low:7.1f}{high:8.1f}")
-    missed = np.mean(column["mean_A"] > MISSED_A)
-    tail = f"{np.median(column['evidence']):9.0f}{np.median(column['fit_A']):7.2f}"
-    seconds = f"{np.median(column['spectrum_s']):7.2f}{np.median(column['fit_s']):6.2f}"
-    print(f"{name:34s}{''.join(cells)}{missed:8.2f}{tail}{seconds}", flush=True)
-
-
-def run(conditions: Iterable[Condition], edge_px: int, repeats: int) -> None:
-    """Measure and print every condition."""
-    print(f"{'':34s}   mean defocus Å  astigmatism Å    angle deg  missed evidence fit to  CPU s (spectrum, fit)")
-    print(f"{'':34s}" + "    50 %    95 %"[1:] * 3)
-    for c in conditions:
-        name = f"{c.kind} {c.defocus_A:.0f} Å {c.voltage_kV:.0f} kV {c.dose_e_per_A2:g} e/Å²"
-        report(name, [measured(simulated(c, edge_px, seed)) for seed in range(repeats)])
+    for key in dict.fromkeys(key for row in rows for key in row):
+        values = np.array([row.get(key, math.nan) for row in rows])
+        values = values[np.isfinite(values)]
+        if not values.size:
+            cells.append(f"{key} -")
+        elif set(values.tolist()) <= {0.0, 1.0}:
+            cells.append(f"{key} {values.mean():.2f}")
+        else:
+            cells.append(f"{key} {np.median(values):.3g} / {np.percentile(values, 95):.3g}")
+    print(f"{name:36s}" + " | ".join(cells), flush=True)
 
 
 def main() -> None:
     """Parse the arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("defocus", "tilt", "seconds"))
     parser.add_argument("--edge", type=int, default=1024, help="edge of the micrographs in px")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--defocus", type=float, nargs="+", default=[3000, 6000, 12000, 25000, 40000, 60000])
-    parser.add_argument("--voltage", type=float, nargs="+", default=[100, 120, 200, 300])
-    parser.add_argument("--dose", type=float, nargs="+", default=[10, 40])
-    parser.add_argument("--kind", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--repeats", type=int, default=8)
+    parser.add_argument("--defocus", type=float, nargs="+")
+    parser.add_argument("--voltage", type=float, nargs="+")
+    parser.add_argument("--dose", type=float, nargs="+", default=[20])
+    parser.add_argument("--kind", nargs="+", default=["ordinary"], choices=KINDS)
+    parser.add_argument("--tilt", type=float, nargs="+", default=[0, 5, 15, 30, 45, 60])
     given = parser.parse_args()
     torch.set_num_threads(1)
-    every = itertools.product(given.kind, given.voltage, given.defocus, given.dose)
-    run((Condition(df, kV, dose, kind) for kind, kV, df, dose in every), given.edge, given.repeats)
+    if given.what == "seconds":
+        for edge, pixel_size_A in ((1024, 1.4), (4096, 1.0)):
+            show(f"{edge} px, {pixel_size_A} Å", [seconds(edge, pixel_size_A) for _ in range(3)])
+        return
+    tilts = given.tilt if given.what == "tilt" else [0.0]
+    measure = tilt_errors if given.what == "tilt" else defocus_errors
+    voltages = given.voltage or ([300] if given.what == "tilt" else [100, 120, 200, 300])
+    defoci = given.defocus or ([15000] if given.what == "tilt" else [3000, 6000, 12000, 25000, 40000, 60000])
+    for kind, kV, df, dose, tilt in itertools.product(given.kind, voltages, defoci, given.dose, tilts):
+        condition = Condition(df, kV, dose, kind, tilt)
+        name = f"{kind} {df:.0f} Å {kV:.0f} kV {dose:g} e/Å² {tilt:g}°"
+        show(name, [measure(simulated(condition, given.edge, seed)) for seed in range(given.repeats)])
 
 
 if __name__ == "__main__":
