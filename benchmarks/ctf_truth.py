@@ -26,7 +26,7 @@ import torch
 
 from halfmap.ctffit.estimate import CtfEstimate, FitSettings, estimate_ctf
 from halfmap.ctffit.ice import ice_signal
-from halfmap.ctffit.local import centred, local_defocus
+from halfmap.ctffit.local import local_defocus, with_surface
 from halfmap.ctffit.model import Microscope
 from halfmap.ctffit.spectrum import micrograph_spectrum
 from halfmap.ctffit.thickness import thickness_from_nodes
@@ -121,19 +121,22 @@ def tilt_errors(truth: Truth) -> dict[str, float]:
     local = local_defocus(truth.image, PIXEL_SIZE_A, truth.microscope, SETTINGS, whole)
     if local is None:
         return {"not fitted": 1.0}
-    parameters = centred(whole, local).parameters
+    found = with_surface(whole, local, truth.image, PIXEL_SIZE_A, truth.microscope, SETTINGS)
+    centre_A = float(found.parameters[0])
     edge = truth.image.shape[0]
     x, y = (np.array(place, np.float64) for place in ((0, 0, edge - 1, edge - 1), (0, edge - 1, 0, edge - 1)))
     true = truth.plane.offset_A((x - edge // 2) * PIXEL_SIZE_A, (y - edge // 2) * PIXEL_SIZE_A) + truth.mean_A
-    found = local.surface.offset_A(x, y, PIXEL_SIZE_A) + parameters[0]
+    at_corners = local.surface.offset_A(x, y, PIXEL_SIZE_A) + centre_A
     tilt = math.atan(math.hypot(truth.plane.slope_x, truth.plane.slope_y))
     return {
         "tilt deg": abs(local.surface.tilt_rad - tilt) / DEG,
         "tilt / its error": abs(local.surface.tilt_rad - tilt) / max(local.tilt_error_rad, 1e-9),
-        "centre Å": abs(float(parameters[0]) - truth.mean_A),
-        "corners Å": float(np.abs(found - true).mean()),
+        "centre Å": abs(centre_A - truth.mean_A),
+        "corners Å": float(np.abs(at_corners - true).mean()),
         "told as tilted": float(local.kind != "level"),
         "curved": float(local.kind == "curved"),
+        "whole fits to Å": whole.fit_resolution_A,
+        "surface fits to Å": found.fit_resolution_A,
     }
 
 

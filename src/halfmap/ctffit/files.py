@@ -11,7 +11,7 @@ import torch
 
 from halfmap.ctffit.estimate import FitSettings, estimate_ctf
 from halfmap.ctffit.ice import ice_signal
-from halfmap.ctffit.local import centred, local_defocus
+from halfmap.ctffit.local import local_defocus, with_surface
 from halfmap.ctffit.model import Microscope
 from halfmap.ctffit.record import estimate_values, ice_values, surface_values, write_fit
 from halfmap.ctffit.spectrum import Spectrum, micrograph_spectrum
@@ -53,7 +53,8 @@ def process_micrograph(files: MicrographFiles, *, device: str) -> dict[str, Any]
     local = None
     if files.local and micrograph is not None:
         local = local_defocus(micrograph, files.pixel_size_A, files.microscope, files.settings, estimate)
-        estimate = centred(estimate, local)
+    if local is not None and micrograph is not None:
+        estimate = with_surface(estimate, local, micrograph, files.pixel_size_A, files.microscope, files.settings)
     picture = f"{files.stem}_ctf.mrc"
     write_image(picture, estimate.picture, spectrum.pixel_size_A)
     ice = ice_signal(spectrum, files.microscope, estimate.parameters)

@@ -18,6 +18,7 @@ LOST_CORRELATION: Final = 0.5
 """... and the fit ends where it agrees less than this (Rohou & Grigorieff 2015)."""
 WINDOW_PERIODS: Final = 1.5
 WINDOW_BINS: Final = 13
+FEWEST_IN_BIN: Final = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,7 @@ def equal_phase_curve(rings: Rings, microscope: Microscope, parameters: FloatArr
     phase = 2.0 * microscope.phase_rad(squared, mean, float(parameters[3]))
     lag = microscope.lag_A(squared, mean)
     fit = -np.cos(phase) * fading(lag, 0.0, rings.length_A)
-    enough = count >= 10
+    enough = count >= FEWEST_IN_BIN
     curve = centre[enough], spectrum[enough], fit[enough]
     return Curve(*curve, windowed_correlation(*curve, lag[enough], count[enough]))
 

@@ -21,7 +21,8 @@ SMALLEST_TILE_PX: Final = 192
 MOST_TILES: Final = 100
 """About how many tiles are enough; larger micrographs overlap them less."""
 N_SECTORS: Final = 18
-N_STEPS: Final = 256
+STEP_PER_A2: Final = 1.0 / 4096.0
+"""Width of a step of s²: rings of 60,000 Å at 300 kV are 3.5 steps apart."""
 OUTLIER: Final = 6.0
 
 
@@ -34,7 +35,7 @@ class Tiles:
     count: FloatArray
     """``[sector, step]`` pixels of each cell, the same in all tiles."""
     frequency_squared: FloatArray
-    """s² of each step."""
+    """s² at the middle of each step."""
     direction_rad: FloatArray
     """Middle of each sector."""
     x_A: FloatArray
@@ -89,8 +90,10 @@ def tiles_of(micrograph: FloatArray, pixel_size_A: float, min_resolution_A: floa
     fx, fy = np.fft.rfftfreq(edge, pixel_size_A)[None, :], np.fft.fftfreq(edge, pixel_size_A)[:, None]
     use = chosen_pixels(fx, fy, min_resolution_A, max_resolution_A)
     squared = (fx**2 + fy**2)[use]
-    low, high = squared.min(), squared.max()
-    cells = _cells(np.broadcast_to(np.arctan2(fy, fx), use.shape)[use], (squared - low) / (high - low))
+    low, high = float(squared.min()), float(squared.max())
+    n_steps = int(np.ceil((high - low) / STEP_PER_A2)) + 1
+    step = ((squared - low) / STEP_PER_A2).astype(np.int64)
+    cells = _cells(np.broadcast_to(np.arctan2(fy, fx), use.shape)[use], step, n_steps)
     taper = np.sin(np.pi * (np.arange(edge) + 0.5) / edge).astype(np.float32)
     window = taper[:, None] * taper[None, :]
     power = np.empty((len(squared), len(starts[0]) * len(starts[1])), np.float32)
@@ -99,11 +102,11 @@ def tiles_of(micrograph: FloatArray, pixel_size_A: float, min_resolution_A: floa
         transform = scipy.fft.rfft2((tile - tile.mean()) * window)[use]
         power[:, number] = transform.real**2 + transform.imag**2
     count = np.bincount(cells.indices, minlength=cells.shape[1]).astype(np.float64)
-    total = np.asarray(cells.T @ power, np.float64).T.reshape(-1, N_SECTORS, N_STEPS)
+    total = np.asarray(cells.T @ power, np.float64).T.reshape(-1, N_SECTORS, n_steps)
     centre = [(start + edge // 2 - n // 2) * pixel_size_A for start, n in zip(starts, micrograph.shape, strict=True)]
     y_A, x_A = (grid.ravel() for grid in np.meshgrid(*centre, indexing="ij"))
-    steps = low + (high - low) / N_STEPS * (np.arange(N_STEPS) + 0.5)
-    count = count.reshape(N_SECTORS, N_STEPS)
+    steps = low + STEP_PER_A2 * (np.arange(n_steps) + 0.5)
+    count = count.reshape(N_SECTORS, n_steps)
     return Tiles(
         value=_relative(total, count, steps),
         count=count,
@@ -130,13 +133,12 @@ def _shared(starts: Array, taper: FloatArray) -> float:
     return float((overlap[len(taper) - 1 + np.where(near, apart, 0)] ** 2 * near).sum() / len(starts))
 
 
-def _cells(direction_rad: FloatArray, place: FloatArray) -> sparse.csr_matrix:
+def _cells(direction_rad: FloatArray, step: Array, n_steps: int) -> sparse.csr_matrix:
     """``[pixel, sector * step]`` with a one at the cell of each pixel."""
     sector = np.minimum((np.mod(direction_rad, np.pi) * (N_SECTORS / np.pi)).astype(np.int64), N_SECTORS - 1)
-    step = np.minimum((place * N_STEPS).astype(np.int64), N_STEPS - 1)
-    n = len(place)
+    n = len(step)
     ones = np.ones(n, np.float32)
-    return sparse.csr_matrix((ones, sector * N_STEPS + step, np.arange(n + 1)), (n, N_SECTORS * N_STEPS))
+    return sparse.csr_matrix((ones, sector * n_steps + step, np.arange(n + 1)), (n, N_SECTORS * n_steps))
 
 
 def _relative(total: FloatArray, count: FloatArray, squared: FloatArray) -> FloatArray:

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
-from halfmap.ctffit.estimate import FitSettings
+from halfmap.ctffit.estimate import FitSettings, estimate_ctf
 from halfmap.ctffit.files import MicrographFiles, process_micrograph
+from halfmap.ctffit.local import local_defocus, with_surface
+from halfmap.ctffit.spectrum import micrograph_spectrum
 from halfmap.ctffit.surface import fit_surface
-from halfmap.ctffit.tiles import N_SECTORS, N_STEPS, tile_edge_px, tiles_of
+from halfmap.ctffit.tiles import N_SECTORS, tile_edge_px, tiles_of
 from halfmap.errors import HalfmapError
 from halfmap.io.mrc import write_image
 from halfmap.io.star import read_star
@@ -125,7 +128,7 @@ def test_cells_of_a_tile_are_means_of_its_spectrum():
     edge = tile_edge_px(image.shape, 1.5)
     assert edge == 256
     assert len(tiles) == 5 * 6
-    assert tiles.value.shape == (len(tiles), N_SECTORS, N_STEPS)
+    assert tiles.value.shape == (len(tiles), N_SECTORS, len(tiles.frequency_squared))
     filled = tiles.count > 0
     variance = (tiles.count * tiles.value**2)[:, filled].mean()
     assert 1.0 < variance < 2.6  # A periodogram's pixels vary by as much as their mean; neighbours share noise.
@@ -161,6 +164,18 @@ def test_the_files_of_a_tilted_micrograph_hold_its_surface(tilted_micrograph, ti
     corner = float(surface.offset_A(np.array(0.0), np.array(1023.0), PIXEL_A))
     assert corner == pytest.approx(float(slope @ np.array([-512.0, 511.0])) * PIXEL_A, abs=60.0)
     assert read_star(tmp_path / "a_ctf.star")["ctf_fit"]["halfmapDefocusSurface"][0] == "plane"
+
+
+def test_rings_that_follow_the_surface_reach_farther(tilted_micrograph, titan):
+    image, _ = tilted_micrograph(45, -100)
+    whole = estimate_ctf(micrograph_spectrum(torch.from_numpy(image), PIXEL_A), titan, FitSettings())
+    local = local_defocus(image, PIXEL_A, titan, FitSettings(), whole)
+    found = with_surface(whole, local, image, PIXEL_A, titan, FitSettings())
+    assert whole.fit_resolution_A > 4.5
+    assert found.fit_resolution_A < whole.fit_resolution_A - 1.0
+    assert abs(found.parameters[0] - 15000.0) < 40.0
+    low = found.curve.frequency_per_A < 1 / found.fit_resolution_A
+    assert np.corrcoef(found.curve.spectrum[low], found.curve.fit[low])[0, 1] > 0.6
 
 
 def test_a_small_micrograph_is_fitted_as_a_whole_only(titan, tmp_path):
