@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from scipy.optimize import nnls
 
 from halfmap.ctffit.model import Microscope, fading
 from halfmap.ctffit.search import Candidate
@@ -82,18 +83,39 @@ class RingModel:
         model, slope = self.rings_and_slope(parameters)
         m, mm = self.by_shell(model)[:, None], self.by_shell(model * model)[:, None]
         count = (rings.weight * rings.shell_count)[:, None]
-        normal = np.block([[base.T @ (count * base), base.T @ (m * env)], [env.T @ (m * base), env.T @ (mm * env)]])
-        normal += 1e-9 * np.trace(normal) / len(normal) * np.eye(len(normal))
         v, vm = self.by_shell(rings.value), self.by_shell(rings.value * model)
-        solution = np.linalg.solve(normal, np.concatenate([base.T @ v, env.T @ vm]))
-        offset = base @ solution[: base.shape[1]]
-        envelope = np.maximum(env @ solution[base.shape[1] :], 0.0)
+        of_base, mixed, of_env = base.T @ (count * base), base.T @ (m * env), env.T @ (mm * env)
+        height = _nowhere_negative(of_base, mixed, of_env, base.T @ v, env.T @ vm)
+        offset = base @ np.linalg.solve(_with_ridge(of_base), base.T @ v - mixed @ height)
+        envelope = env @ height
         root, scale = self.root_weight[rings.shell], (self.root_weight * envelope)[rings.shell]
         residual = root * (rings.value - offset[rings.shell]) - scale * model
         slope = scale * slope
         by_mean = slope * self.by_defocus
         jacobian = np.stack([by_mean, by_mean * self._cos_2, by_mean * self._sin_2, slope])
         return _State(model, residual, jacobian, envelope, offset, float(residual @ residual))
+
+
+def _nowhere_negative(
+    of_base: FloatArray, mixed: FloatArray, of_env: FloatArray, to_base: FloatArray, to_env: FloatArray
+) -> FloatArray:
+    """Least-squares coefficients of the envelope, none below zero, with the offset free.
+
+    The arguments are the blocks of the normal equations. The offset is eliminated first; what is left is
+    a problem of a few unknowns, solved under the bound (Lawson & Hanson 1974). Cutting a
+    free solution off at zero instead would leave more than the best, and mislead the refinement.
+    """
+    of_base, of_env = _with_ridge(of_base), _with_ridge(of_env)
+    eliminated = np.linalg.solve(of_base, np.column_stack([mixed, to_base]))
+    normal = of_env - mixed.T @ eliminated[:, :-1]
+    right = to_env - mixed.T @ eliminated[:, -1]
+    root = np.linalg.cholesky(normal)
+    return np.asarray(nnls(root.T, np.linalg.solve(root, right))[0])
+
+
+def _with_ridge(normal: FloatArray) -> FloatArray:
+    """Normal equations that can be solved even where rings or weights vanish."""
+    return np.asarray(normal + (1e-9 * np.trace(normal) / len(normal) + 1e-30) * np.eye(len(normal)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import lsq_linear
 
 from halfmap.ctffit.fit import RingModel
 from halfmap.ctffit.model import Microscope, fading
@@ -27,6 +28,22 @@ def test_the_slope_is_the_derivative(make_spectrum, titan):
     low, high = (model.rings_and_slope(np.array([14500.0, 100, 50, p]))[0] for p in (0.295, 0.305))
     slope = model.rings_and_slope(np.array([14500.0, 100, 50, 0.3]))[1]
     np.testing.assert_allclose((high - low) / 0.01, slope, atol=0.02)
+
+
+@pytest.mark.parametrize("defocus_A", [3000.0, 3400.0, 15000.0])
+def test_offset_and_envelope_are_the_best_that_are_nowhere_negative(make_spectrum, titan, defocus_A):
+    """Against a bounded least-squares fit of all pixels at once; a wrong defocus makes the bound matter."""
+    rings = rings_of(make_spectrum(3000, 2900, 30, strength=2.0), 30.0, 4.0)
+    model = RingModel(rings, titan, defocus_A)
+    parameters = np.array([defocus_A, 40.0, 0.0, 0.0])
+    state = model.evaluate(parameters)
+    root = model.root_weight[rings.shell]
+    shape, _ = model.rings_and_slope(parameters)
+    matrix = np.concatenate([model.base[rings.shell], model.env[rings.shell] * shape[:, None]], axis=1) * root[:, None]
+    low = np.r_[np.full(model.base.shape[1], -np.inf), np.zeros(model.env.shape[1])]
+    best = lsq_linear(matrix, rings.value * root, (low, np.inf), method="bvls")
+    assert state.cost == pytest.approx(2.0 * best.cost, rel=1e-5)
+    assert (state.envelope >= 0).all()
 
 
 def test_fading_is_what_averaging_over_cells_does():
