@@ -11,7 +11,7 @@ from halfmap.ctffit.estimate import CtfEstimate, FitSettings
 from halfmap.ctffit.model import Microscope, fading
 from halfmap.ctffit.quality import FEWEST_IN_BIN, Curve, fit_resolution_A, same_phase_squared, windowed_correlation
 from halfmap.ctffit.surface import LocalDefocus, fit_surface
-from halfmap.ctffit.tiles import Tiles, large_enough, tiles_of
+from halfmap.ctffit.tiles import Tiles, large_enough, tile_length_A, tiles_of
 from halfmap.fourier.periodogram import FINEST_PIXEL_A
 from halfmap.optics.defocus_surface import surface_terms
 from halfmap.typing import FloatArray
@@ -28,7 +28,8 @@ def local_defocus(
     shape = micrograph.shape[0], micrograph.shape[1]
     if not estimate.has_rings or not large_enough(shape):
         return None
-    tiles = tiles_of(micrograph, pixel_size_A, settings.min_resolution_A, settings.max_resolution_A)
+    length_A = tile_length_A(microscope, float(estimate.parameters[0]))
+    tiles = tiles_of(micrograph, pixel_size_A, settings.min_resolution_A, settings.max_resolution_A, length_A)
     return fit_surface(tiles, microscope, estimate.parameters, (float(shape[1] // 2), float(shape[0] // 2)))
 
 
@@ -55,7 +56,8 @@ def with_surface(
         defocus_v_A=estimate.defocus_v_A + shift_A,
         defocus_error_A=local.defocus_error_A,
     )
-    tiles = tiles_of(micrograph, pixel_size_A, settings.min_resolution_A, FINEST_A)
+    length_A = tile_length_A(microscope, float(moved.parameters[0]))
+    tiles = tiles_of(micrograph, pixel_size_A, settings.min_resolution_A, FINEST_A, length_A)
     curve = surface_curve(tiles, microscope, moved.parameters, local)
     reached_A = fit_resolution_A(curve)
     if reached_A >= estimate.fit_resolution_A:

@@ -9,15 +9,18 @@ import numpy as np
 import scipy.fft
 from scipy import sparse
 
+from halfmap.ctffit.model import Microscope
 from halfmap.ctffit.spectrum import chosen_pixels, radial_basis
 from halfmap.errors import HalfmapError
 from halfmap.typing import Array, FloatArray
 
 TILE_A: Final = 500.0
-"""Edge of a tile in Å, if that is not too few pixels, or too large a part of the micrograph."""
+LAGS: Final = 2.0
+SEEN_A: Final = 5.0
+"""A tile has an edge of 500 Å, or of two distances that rings at 5 Å resolution belong to, if these are longer."""
+SMALLEST_TILE_PX: Final = 192
 LARGEST_SHARE: Final = 3
 """Tiles are at most one third of the micrograph's shorter edge, and overlap by at most one half."""
-SMALLEST_TILE_PX: Final = 192
 MOST_TILES: Final = 100
 """About how many tiles are enough; larger micrographs overlap them less."""
 N_SECTORS: Final = 18
@@ -50,12 +53,18 @@ class Tiles:
 
 
 def large_enough(shape: tuple[int, int]) -> bool:
-    """Whether a micrograph holds three tiles side by side each way."""
+    """Whether a micrograph holds three small tiles side by side each way."""
     return min(shape) >= LARGEST_SHARE * SMALLEST_TILE_PX
 
 
-def tile_edge_px(shape: tuple[int, int], pixel_size_A: float) -> int:
-    """Edge of the tiles: about 500 Å, at least 192 px, at most a third of the micrograph; even and fast to transform.
+def tile_length_A(microscope: Microscope, defocus_A: float) -> float:
+    """Edge of a tile that rings of a defocus fit into."""
+    lag_A = float(microscope.lag_A(np.array(1.0 / SEEN_A**2), defocus_A))
+    return max(TILE_A, LAGS * lag_A)
+
+
+def tile_edge_px(shape: tuple[int, int], pixel_size_A: float, length_A: float = TILE_A) -> int:
+    """Edge of the tiles: about a length, at least 192 px, at most a third of the micrograph; even, fast to transform.
 
     Raises
     ------
@@ -67,13 +76,19 @@ def tile_edge_px(shape: tuple[int, int], pixel_size_A: float) -> int:
             f"a micrograph of {shape[1]} x {shape[0]} px is too small for a local fit of defocus.",
             remedy=f"It needs {LARGEST_SHARE * SMALLEST_TILE_PX} px each way.",
         )
-    edge = min(max(round(TILE_A / pixel_size_A), SMALLEST_TILE_PX), min(shape) // LARGEST_SHARE)
+    edge = min(max(round(length_A / pixel_size_A), SMALLEST_TILE_PX), min(shape) // LARGEST_SHARE)
     while edge > SMALLEST_TILE_PX and (edge % 2 or scipy.fft.next_fast_len(edge, real=True) != edge):
         edge -= 1
     return edge
 
 
-def tiles_of(micrograph: FloatArray, pixel_size_A: float, min_resolution_A: float, max_resolution_A: float) -> Tiles:
+def tiles_of(
+    micrograph: FloatArray,
+    pixel_size_A: float,
+    min_resolution_A: float,
+    max_resolution_A: float,
+    length_A: float = TILE_A,
+) -> Tiles:
     """Cut a micrograph into tiles and average their spectra over cells of direction and s².
 
     Tiles overlap and fade towards their edges, so that all of the micrograph counts. Each is divided
@@ -85,7 +100,7 @@ def tiles_of(micrograph: FloatArray, pixel_size_A: float, min_resolution_A: floa
     HalfmapError
         If the micrograph is too small, or the resolution range holds too few pixels.
     """
-    edge = tile_edge_px((micrograph.shape[0], micrograph.shape[1]), pixel_size_A)
+    edge = tile_edge_px((micrograph.shape[0], micrograph.shape[1]), pixel_size_A, length_A)
     starts = [_starts(n, edge, micrograph.shape) for n in micrograph.shape]
     fx, fy = np.fft.rfftfreq(edge, pixel_size_A)[None, :], np.fft.fftfreq(edge, pixel_size_A)[:, None]
     use = chosen_pixels(fx, fy, min_resolution_A, max_resolution_A)

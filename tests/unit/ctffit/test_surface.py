@@ -9,7 +9,7 @@ from halfmap.ctffit.files import MicrographFiles, process_micrograph
 from halfmap.ctffit.local import local_defocus, with_surface
 from halfmap.ctffit.spectrum import micrograph_spectrum
 from halfmap.ctffit.surface import fit_surface
-from halfmap.ctffit.tiles import N_SECTORS, tile_edge_px, tiles_of
+from halfmap.ctffit.tiles import N_SECTORS, tile_edge_px, tile_length_A, tiles_of
 from halfmap.errors import HalfmapError
 from halfmap.io.mrc import write_image
 from halfmap.io.star import read_star
@@ -142,6 +142,12 @@ def test_tiles_fit_into_the_micrograph(shape):
         edge = tile_edge_px(shape, pixel_A)
         assert edge % 2 == 0
         assert 192 <= edge <= min(shape) // 3
+
+
+def test_tiles_grow_with_the_defocus(titan):
+    """Rings at 5 Å of a defocus of 60,000 Å belong to a distance of 2 λ Δf / 5 Å."""
+    assert tile_length_A(titan, 10000.0) == 500.0
+    assert tile_length_A(titan, 60000.0) == pytest.approx(2 * 2 * 0.0196875 * 60000 / 5, rel=0.02)
 
 
 def test_a_micrograph_too_small_for_tiles_is_an_error():
