@@ -161,21 +161,23 @@ def fit_surface(
         table = _score_table(tiles, microscope, parameters, extent, start)
     fits = _fits(table, terms, start)
 
-    def held_out(kind: str) -> float:
-        """Score of the tiles of each fold by a surface that was searched for and fitted in the others."""
-        total = 0.0
+    def held_out() -> dict[str, float]:
+        """Score of the tiles of each fold by surfaces that were searched for and fitted in the others."""
+        total = dict.fromkeys(N_TERMS, 0.0)
         for fold in range(FOLDS):
             out = _folds(tiles) == fold
             plane = _coarse_plane(wide.of(~out), terms[~out], extent, float(parameters[0]))
-            surface = _fits(table.of(~out), terms[~out], plane)[kind].coefficients
-            total += float(table.of(out).at(terms[out, : len(surface)] @ surface).sum())
+            for kind, fit in _fits(table.of(~out), terms[~out], plane).items():
+                total[kind] += float(table.of(out).at(terms[out, : N_TERMS[kind]] @ fit.coefficients).sum())
         return total
 
-    kind, chance = "level", {}
-    for more, n_extra in (("plane", 2), ("curved", 3)):
-        chance[more] = fits[more].chance(n_extra)
-        if chance[more] < BY_CHANCE and held_out(more) > held_out(kind):
-            kind = more
+    chance = {"plane": fits["plane"].chance(2), "curved": fits["curved"].chance(3)}
+    kind = "level"
+    if min(chance.values()) < BY_CHANCE:
+        score = held_out()
+        for more in ("plane", "curved"):
+            if chance[more] < BY_CHANCE and score[more] > score[kind]:
+                kind = more
     return _result(kind, fits, chance, extent, centre_px)
 
 
