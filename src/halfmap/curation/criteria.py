@@ -85,7 +85,7 @@ CRITERIA: Final = (
     Criterion("astigmatism", "astigmatism (Å)", _astigmatism_A, False, True, margin=500.0),
     Criterion("motion_total", "total motion (Å)", _column("motion_total_A"), False, True, margin_frac=1.0),
     Criterion("motion_early", "early motion (Å)", _column("motion_early_A"), False, True, margin_frac=1.0),
-    Criterion("ice_ring", "ice ring density", _column("rlnCtfIceRingDensity"), False, True, margin_frac=0.5),
+    Criterion("ice_ring", "ice ring density", _column("rlnCtfIceRingDensity"), False, True, margin=0.05),
     Criterion(INTENSITY, "mean grey value", lambda images: None, True, True, margin_frac=0.25),
 )  # fmt: skip
 """Intensity is measured from the pixels and given from outside."""
