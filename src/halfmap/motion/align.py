@@ -7,40 +7,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Complex, Float
 from torch import Tensor
 
+from halfmap.motion.band import Band, moved_frame, multiplicity, phases, radial_frequency, sum_of_moved, without_lowest
 from halfmap.motion.trajectory import smooth_trajectory
+from halfmap.motion.weighting import Weighting
 from halfmap.typing import FloatArray
 
 COARSE_GRID_PX = 256
 """Edge of the Fourier-cropped frames in which the first, wide search takes place."""
-N_SHELLS = 64
 FIRST_BFACTOR_PX2 = 600.0
 """Weight exp(-B f²/2) of the first search, before the data have spoken."""
 STANDS_OUT = 5.0
 """Height of a peak (in standard deviations) that noise does not reach: its maximum is about 3."""
 MAX_ITERATIONS = 12
 CONVERGED_PX = 0.01
-
-
-@dataclass(frozen=True, eq=False)
-class Band:
-    """Low frequencies of frames: transforms, and where they lie in cycles per pixel.
-
-    ``ft`` has rows of frequency ``fy`` (ascending, negative ones too) and columns ``fx >= 0``.
-    """
-
-    ft: Complex[Tensor, "n ky kx"]
-    fy: Float[Tensor, " ky"]
-    fx: Float[Tensor, " kx"]
-
-    def cropped(self, max_frequency: float) -> Band:
-        """The part with ``|fy| <= max_frequency`` and ``fx <= max_frequency``."""
-        rows = torch.nonzero(self.fy.abs() <= max_frequency)[:, 0]
-        first, last = int(rows[0]), int(rows[-1]) + 1
-        columns = int((self.fx <= max_frequency).sum())
-        return Band(self.ft[:, first:last, :columns], self.fy[first:last], self.fx[:columns])
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +39,6 @@ class Alignment:
     converged: bool
     signal: bool = True
     """False where the frames have nothing in common that could be aligned; all shifts are zero then."""
-
-
-def band_indices(shape: tuple[int, int], max_frequency: float) -> tuple[Int[Tensor, " ky"], int]:
-    """Rows (in ascending frequency) and number of columns of an rfft2 below a frequency in cycles/px."""
-    ny, nx = shape
-    rows_up = min(int(max_frequency * ny), (ny - 1) // 2)
-    columns = min(int(max_frequency * nx), (nx - 1) // 2) + 1
-    return torch.arange(-rows_up, rows_up + 1) % ny, columns
 
 
 def align_frames(band: Band, *, shape: tuple[int, int], max_shift_px: float) -> Alignment:
@@ -92,7 +66,7 @@ def align_frames(band: Band, *, shape: tuple[int, int], max_shift_px: float) -> 
     shifts, signal = _search_widely(coarse, shape, max_shift_px)
     if not signal:
         return Alignment(np.zeros((n, 2)), np.full(n, np.inf), float("inf"), 0, False, signal=False)
-    weighting = _Weighting.of(band, shifts)
+    weighting = Weighting.of(band, shifts)
     error, sigma, change, iteration = np.full(n, np.inf), float("inf"), np.inf, 0
     for iteration in range(1, MAX_ITERATIONS + 1):
         inner = band.cropped(weighting.max_frequency)
@@ -106,39 +80,8 @@ def align_frames(band: Band, *, shape: tuple[int, int], max_shift_px: float) -> 
         if change < CONVERGED_PX:
             break
         if iteration in (1, 3):
-            weighting = _Weighting.of(band, shifts)
+            weighting = Weighting.of(band, shifts)
     return Alignment(shifts, error, sigma, iteration, change < CONVERGED_PX)
-
-
-def _phases(shift: float, frequencies: Float[Tensor, " k"]) -> Complex[Tensor, " k"]:
-    angle = frequencies.double() * (-2.0 * math.pi * shift)
-    return torch.complex(torch.cos(angle), torch.sin(angle)).to(torch.complex64)
-
-
-def _moved(band: Band, i: int, shift: FloatArray) -> Complex[Tensor, "ky kx"]:
-    return band.ft[i] * _phases(shift[1], band.fy)[:, None] * _phases(shift[0], band.fx)[None, :]
-
-
-def _sum_of_moved(band: Band, shifts: FloatArray) -> Complex[Tensor, "ky kx"]:
-    total = torch.zeros_like(band.ft[0])
-    for i in range(len(shifts)):
-        total += _moved(band, i, shifts[i])
-    return total
-
-
-def _frequency(band: Band) -> Float[Tensor, "ky kx"]:
-    return torch.sqrt(band.fy[:, None] ** 2 + band.fx[None, :] ** 2)
-
-
-def _multiplicity(band: Band) -> Float[Tensor, " kx"]:
-    """How often each column of a half transform occurs in the whole one."""
-    return torch.where(band.fx == 0, 1.0, 2.0).to(band.fx.dtype)
-
-
-def _without_lowest(weight: Float[Tensor, "ky kx"], band: Band) -> Float[Tensor, "ky kx"]:
-    """Drop frequencies of the illumination, which does not move with the specimen."""
-    step = max(float(band.fy[1] - band.fy[0]), float(band.fx[1] - band.fx[0]))
-    return torch.where(_frequency(band) > 2.5 * step, weight, 0.0)
 
 
 def _search_widely(band: Band, shape: tuple[int, int], max_shift_px: float) -> tuple[FloatArray, bool]:
@@ -147,8 +90,8 @@ def _search_widely(band: Band, shape: tuple[int, int], max_shift_px: float) -> t
     Returns the shifts, and whether at least half of the peaks stand out of their maps.
     """
     ny, nx = band.ft.shape[1], 2 * band.ft.shape[2] - 1
-    frequency = _frequency(band)
-    weight = _without_lowest(torch.exp(-0.5 * FIRST_BFACTOR_PX2 * frequency**2), band)
+    frequency = radial_frequency(band)
+    weight = without_lowest(torch.exp(-0.5 * FIRST_BFACTOR_PX2 * frequency**2), band)
     step_y, step_x = shape[0] / ny, shape[1] / nx
     y = torch.fft.fftfreq(ny, 1.0 / ny, device=frequency.device)
     x = torch.fft.fftfreq(nx, 1.0 / nx, device=frequency.device)
@@ -157,9 +100,9 @@ def _search_widely(band: Band, shape: tuple[int, int], max_shift_px: float) -> t
     shifts, share = np.zeros((n, 2)), 1.0 - 1.0 / n
     heights: list[float] = []
     for last in (False, False, True):
-        total = _sum_of_moved(band, shifts)
+        total = sum_of_moved(band, shifts)
         for i in range(n):
-            cross = band.ft[i].conj() * (total - _moved(band, i, shifts[i])) * weight
+            cross = band.ft[i].conj() * (total - moved_frame(band, i, shifts[i])) * weight
             rows = torch.roll(cross, (ny + 1) // 2, dims=0)
             ccf = torch.fft.irfft2(rows, s=(ny, nx))
             peak = int(torch.where(allowed, ccf, -torch.inf).argmax())
@@ -188,82 +131,19 @@ def _parabolic_peak(ccf: Float[Tensor, "y x"], row: int, column: int) -> FloatAr
     return np.array(place)
 
 
-@dataclass(frozen=True, eq=False)
-class _Weighting:
-    """Weight of each frequency, by shells, such that the correlation is a log-likelihood."""
-
-    weight: FloatArray
-    shell_width: float
-    max_frequency: float
-
-    @classmethod
-    def of(cls, band: Band, shifts: FloatArray) -> _Weighting:
-        """Measure signal and noise of the frames, given their present shifts.
-
-        Signal power is ``(|ΣF|² − Σ|F|²) / (n(n−1))``, noise power the rest of the frames' mean
-        power; both are averaged over shells, and the signal is smoothed and ends where it is lost.
-        """
-        n = len(shifts)
-        frequency = _frequency(band)
-        width = max(float(band.fx[-1]) / N_SHELLS, float(band.fx[1]), float(band.fy[1] - band.fy[0]))
-        shell = (frequency / width).long().clamp_max(N_SHELLS).flatten()
-        multiplicity = _multiplicity(band).expand_as(frequency).double()
-
-        def shells(values: Tensor) -> FloatArray:
-            out = torch.zeros(N_SHELLS + 1, dtype=torch.float64, device=values.device)
-            out.index_add_(0, shell, (values.double() * multiplicity).flatten())
-            return out[:N_SHELLS].cpu().numpy()
-
-        count = np.maximum(shells(torch.ones_like(frequency)), 1.0)
-        total = _sum_of_moved(band, shifts)
-        each = torch.zeros_like(frequency)
-        for i in range(n):
-            each += band.ft[i].abs().square()
-        signal = shells(_without_lowest(total.abs().square() - each, band)) / (n * (n - 1)) / count
-        noise = np.maximum(shells(each) / n / count - np.maximum(signal, 0.0), 1e-30)
-        snr = _smooth_decay(signal / noise, count, n)
-        weight = snr / (1.0 + (n - 1) * snr) / noise
-        told = count * (np.arange(N_SHELLS) + 0.5) ** 2 * snr**2 / (1.0 / (n - 1) + snr)
-        enough = int(np.searchsorted(np.cumsum(told), 0.995 * told.sum())) + 1
-        return cls(weight, width, min(enough, N_SHELLS) * width)
-
-    def at(self, band: Band) -> Float[Tensor, "ky kx"]:
-        """The weight of every coefficient of a band."""
-        frequency = _frequency(band)
-        position = frequency / self.shell_width - 0.5
-        low = position.floor().long().clamp(0, N_SHELLS - 1)
-        high = (low + 1).clamp_max(N_SHELLS - 1)
-        table = torch.as_tensor(self.weight, dtype=torch.float32, device=frequency.device)
-        fraction = (position - low).clamp(0.0, 1.0)
-        weight = table[low] * (1.0 - fraction) + table[high] * fraction
-        return _without_lowest(torch.where(frequency <= self.max_frequency, weight, 0.0), band)
-
-
-def _smooth_decay(snr: FloatArray, count: FloatArray, n: int) -> FloatArray:
-    """Shell-wise signal-to-noise ratio, smoothed, positive, and ended where noise has taken over."""
-    kernel = np.array([1.0, 2.0, 3.0, 2.0, 1.0])
-    smooth = np.convolve(snr * count, kernel, "same") / np.convolve(count, kernel, "same")
-    # The sum of n(n-1)/2 independent products of noise has this spread, in units of the noise.
-    spread = np.sqrt(2.0 / (n * (n - 1)) / np.convolve(count / 2.0, kernel / 3.0, "same"))
-    above = smooth > 2.0 * spread
-    last = int(np.flatnonzero(above).max()) if above.any() else min(8, len(snr) - 1)
-    smooth = np.where(np.arange(len(snr)) <= last, np.maximum(smooth, 0.25 * spread), 0.0)
-    return smooth
-
-
 def _refine(band: Band, shifts: FloatArray, weight: Float[Tensor, "ky kx"]) -> tuple[FloatArray, FloatArray]:
     """One round of peaks near the present shifts: new shifts ``[n, 2]`` and information ``[n, 2, 2]``."""
-    total = _sum_of_moved(band, shifts)
-    weight = weight * _multiplicity(band)[None, :]
+    total = sum_of_moved(band, shifts)
+    weight = weight * multiplicity(band)[None, :]
     step = 0.25 / max(float(band.fx[-1]), 1e-6)
     offsets = torch.arange(-3, 4, dtype=torch.float64) * step
-    window_y = torch.stack([_phases(-float(d), band.fy) for d in offsets])
-    window_x = torch.stack([_phases(-float(d), band.fx) for d in offsets])
+    window_y = torch.stack([phases(-float(d), band.fy) for d in offsets])
+    window_x = torch.stack([phases(-float(d), band.fx) for d in offsets])
     measured, information = shifts.copy(), np.zeros((len(shifts), 2, 2))
     # The others' mean is off by -1/(n-1) of a frame's own error, so a full step would overshoot.
     share = 1.0 - 1.0 / len(shifts)
     for i in range(len(shifts)):
-        moved = _moved(band, i, shifts[i])
+        moved = moved_frame(band, i, shifts[i])
         cross = moved.conj() * (total - moved) * weight
         scores = (window_y @ cross @ window_x.T).real
         peak = int(scores.argmax())
@@ -300,7 +180,7 @@ def _derivatives(cross: Complex[Tensor, "ky kx"], band: Band, place: FloatArray)
     """Gradient (x, y) and minus the Hessian of the correlation at a point."""
     factors = []
     for frequencies, at in ((band.fy, place[1]), (band.fx, place[0])):
-        phase = _phases(-at, frequencies)
+        phase = phases(-at, frequencies)
         omega = (2.0 * math.pi * frequencies).to(torch.complex64)
         factors.append(torch.stack([phase, 1j * omega * phase, -(omega**2) * phase]))
     moments = (factors[0] @ cross @ factors[1].T).real.double().cpu().numpy()

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from halfmap.errors import BadInputError
 from halfmap.fourier.periodogram import binned_power, centred_amplitude
-from halfmap.motion.align import Alignment, Band, align_frames, band_indices
+from halfmap.motion.align import Alignment, align_frames
+from halfmap.motion.band import Band, band_indices
 from halfmap.motion.frames import FrameCorrector, Frames
 from halfmap.motion.sums import plan_sums, sum_frames
 from halfmap.motion.trajectory import motion_A

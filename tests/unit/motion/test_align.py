@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from halfmap.motion.align import Band, _derivatives, align_frames, band_indices
+from halfmap.motion.align import _derivatives, align_frames
+from halfmap.motion.band import Band, band_indices
 
 
 def band_of(counts, limit=0.25):
