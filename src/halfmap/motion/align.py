@@ -12,7 +12,7 @@ from torch import Tensor
 
 from halfmap.motion.band import Band, moved_frame, multiplicity, phases, radial_frequency, sum_of_moved, without_lowest
 from halfmap.motion.trajectory import smooth_trajectory
-from halfmap.motion.weighting import Weighting
+from halfmap.motion.weighting import Weighting, coherence
 from halfmap.typing import FloatArray
 
 COARSE_GRID_PX = 256
@@ -39,6 +39,10 @@ class Alignment:
     converged: bool
     signal: bool = True
     """False where the frames have nothing in common that could be aligned; all shifts are zero then."""
+    max_frequency: float = 0.0
+    """Highest frequency that told anything, in cycles per px."""
+    sharpness: float = 1.0
+    """Weighted correlation between all frames, aligned over not aligned."""
 
 
 def align_frames(band: Band, *, shape: tuple[int, int], max_shift_px: float) -> Alignment:
@@ -81,7 +85,12 @@ def align_frames(band: Band, *, shape: tuple[int, int], max_shift_px: float) -> 
             break
         if iteration in (1, 3):
             weighting = Weighting.of(band, shifts)
-    return Alignment(shifts, error, sigma, iteration, change < CONVERGED_PX)
+    inner = band.cropped(weighting.max_frequency)
+    aligned, before = (coherence(inner, s, weighting.at(inner)) for s in (shifts, np.zeros_like(shifts)))
+    return Alignment(
+        shifts, error, sigma, iteration, change < CONVERGED_PX,
+        max_frequency=weighting.max_frequency, sharpness=aligned / before if before > 0 else float("inf"),
+    )  # fmt: skip
 
 
 def _search_widely(band: Band, shape: tuple[int, int], max_shift_px: float) -> tuple[FloatArray, bool]:

@@ -72,5 +72,3 @@ def without_lowest(weight: Float[Tensor, "ky kx"], band: Band) -> Float[Tensor, 
     """Drop frequencies of the illumination, which does not move with the specimen."""
     step = max(float(band.fy[1] - band.fy[0]), float(band.fx[1] - band.fx[0]))
     return torch.where(radial_frequency(band) > 2.5 * step, weight, 0.0)
-
-

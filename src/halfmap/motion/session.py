@@ -15,7 +15,8 @@ from halfmap.motion.options import MotionOptions
 NO_DOSE: Final = 1.0
 """Exposure of a frame where none is known and none is needed: it only spaces the groups of spectra."""
 _RESULT_COLUMNS: Final = (
-    "micrograph_name", "micrograph_metadata", "micrograph_unweighted_name", "power_spectrum_name",
+    "micrograph_name", "micrograph_metadata", "micrograph_unweighted_name",
+    "micrograph_odd_name", "micrograph_even_name", "power_spectrum_name",
     "motion_total_A", "motion_early_A", "motion_late_A",
 )  # fmt: skip
 
@@ -37,6 +38,9 @@ def movie_files(movies: ImageSet, stems: Sequence[Path], options: MotionOptions,
             binning=options.binning,
             dose_weighting=options.dose_weighting,
             unweighted=options.save_unweighted,
+            halves=options.save_halves,
+            local=options.local,
+            patches=options.patches,
             max_shift_A=options.max_shift_A,
             seed=seed,
         )

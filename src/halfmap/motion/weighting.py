@@ -97,5 +97,3 @@ def _smooth_decay(snr: FloatArray, count: FloatArray, n: int) -> FloatArray:
     last = int(np.flatnonzero(above).max()) if above.any() else min(8, len(snr) - 1)
     smooth = np.where(np.arange(len(snr)) <= last, np.maximum(smooth, 0.25 * spread), 0.0)
     return smooth
-
-
