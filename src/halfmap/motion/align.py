@@ -11,6 +11,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from halfmap.motion.band import Band, moved_frame, multiplicity, phases, radial_frequency, sum_of_moved, without_lowest
+from halfmap.motion.likelihood import derivatives
 from halfmap.motion.trajectory import smooth_trajectory
 from halfmap.motion.weighting import Weighting, coherence
 from halfmap.typing import FloatArray
@@ -23,6 +24,8 @@ STANDS_OUT = 5.0
 """Height of a peak (in standard deviations) that noise does not reach: its maximum is about 3."""
 MAX_ITERATIONS = 12
 CONVERGED_PX = 0.01
+COARSE_PARTS = (0.25, 0.5)
+"""Parts of the band in which peaks are looked for before steps are taken in all of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +74,16 @@ def align_frames(band: Band, *, shape: tuple[int, int], max_shift_px: float) -> 
     if not signal:
         return Alignment(np.zeros((n, 2)), np.full(n, np.inf), float("inf"), 0, False, signal=False)
     weighting = Weighting.of(band, shifts)
+    for part in COARSE_PARTS:
+        inner = band.cropped(part * weighting.max_frequency)
+        shifts = smooth_trajectory(*_refine(inner, shifts, weighting.at(inner)))[0]
     error, sigma, change, iteration = np.full(n, np.inf), float("inf"), np.inf, 0
     for iteration in range(1, MAX_ITERATIONS + 1):
-        inner = band.cropped(weighting.max_frequency)
-        measured, information = _refine(inner, shifts, weighting.at(inner))
+        if iteration in (1, 3):
+            weighting = Weighting.of(band, shifts)
+            inner = band.cropped(weighting.max_frequency)
+            weight = weighting.at(inner)
+        measured, information = _stepped(inner, shifts, weight)
         smooth, sigma = smooth_trajectory(measured, information)
         smooth -= smooth[0]
         change = float(np.sqrt(np.mean((smooth - shifts) ** 2)))
@@ -83,10 +92,7 @@ def align_frames(band: Band, *, shape: tuple[int, int], max_shift_px: float) -> 
         error = np.where(trace > 0, np.sqrt(2.0 / np.maximum(trace, 1e-30)), np.inf)
         if change < CONVERGED_PX:
             break
-        if iteration in (1, 3):
-            weighting = Weighting.of(band, shifts)
-    inner = band.cropped(weighting.max_frequency)
-    aligned, before = (coherence(inner, s, weighting.at(inner)) for s in (shifts, np.zeros_like(shifts)))
+    aligned, before = (coherence(inner, s, weight) for s in (shifts, np.zeros_like(shifts)))
     return Alignment(
         shifts, error, sigma, iteration, change < CONVERGED_PX,
         max_frequency=weighting.max_frequency, sharpness=aligned / before if before > 0 else float("inf"),
@@ -160,6 +166,22 @@ def _refine(band: Band, shifts: FloatArray, weight: Float[Tensor, "ky kx"]) -> t
         offset, hessian = _newton(cross, band, start, reach=step)
         measured[i] += share * offset
         information[i] = hessian
+    return measured, information
+
+
+def _stepped(band: Band, shifts: FloatArray, weight: Float[Tensor, "ky kx"]) -> tuple[FloatArray, FloatArray]:
+    """One Newton step of every frame from shifts that are nearly right: new ones, and information ``[n, 2, 2]``."""
+    found = derivatives(band, shifts, weight)
+    reach = 0.5 / max(float(band.fx[-1]), 1e-6)
+    share = 1.0 - 1.0 / len(shifts)
+    measured, information = shifts.copy(), np.zeros((len(shifts), 2, 2))
+    for i, (gradient, hessian) in enumerate(zip(found.gradient, found.hessian, strict=True)):
+        if np.linalg.eigvalsh(hessian)[0] <= 0:
+            continue
+        step = np.linalg.solve(hessian, gradient)
+        if np.abs(step).max() < reach:
+            measured[i] += share * step
+            information[i] = hessian
     return measured, information
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from halfmap.motion.band import Band, radial_frequency
-from halfmap.motion.patches import Derivatives, Patches, cut_patches, derivatives, pooled_weighting
+from halfmap.motion.likelihood import Derivatives
+from halfmap.motion.patches import Patches, cut_patches, derivatives_of_patches, pooled_weighting
 from halfmap.motion.surface import FIRST_ORDER, N_SPACE, N_TIME, LocalModel, space_functions, time_functions
 from halfmap.motion.trajectory import smooth_trajectory
 from halfmap.typing import Array, FloatArray
@@ -178,7 +179,7 @@ class _Fit:
 
     def evidence(self, working: FloatArray, part: float) -> _Evidence:
         """The likelihood about a surface, in a part of the band."""
-        found = derivatives(self.patches, self.shifts_px(working), self._weights[part])
+        found = derivatives_of_patches(self.patches, self.shifts_px(working), self._weights[part])
         per_frame = np.maximum(np.trace(found.hessian, axis1=-2, axis2=-1).sum(axis=0), 0.0)
         per_frame *= len(per_frame) / max(per_frame.sum(), 1e-30) / (1.0 - 1.0 / len(per_frame))
         # All shifts of a patch are relative: a shift common to all its frames is not seen, and taken out.
@@ -193,9 +194,8 @@ class _Fit:
 
     def climbed(self, working: FloatArray, free: Array, part: float) -> FloatArray:
         """Gauss-Newton steps to the top of the likelihood."""
-        for step in range(MAX_STEPS):
-            if step in (0, 2):
-                self.weigh(working)
+        self.weigh(working)
+        for _ in range(MAX_STEPS):
             solved = self.evidence(working, part).solved(free)
             change = self.shifts_px(solved - working)
             working = solved

@@ -1,8 +1,7 @@
-"""Patches of globally aligned frames, and the likelihood of shifts of their own."""
+"""Patches of globally aligned frames."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,8 +11,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from halfmap.motion.band import Band, band_indices, moved_frame, multiplicity
-from halfmap.motion.patches_fast import add_derivatives
+from halfmap.motion.band import Band, band_indices, moved_frame
+from halfmap.motion.likelihood import Derivatives, derivatives, powers_of
 from halfmap.motion.weighting import Weighting
 from halfmap.typing import FloatArray
 
@@ -163,71 +162,13 @@ def pooled_weighting(patches: Patches, shifts_px: FloatArray) -> Weighting:
     of_sum = torch.zeros(patches.ft.shape[2:], device=patches.ft.device)
     of_each = torch.zeros_like(of_sum)
     for patch in range(n_patches):
-        total = torch.zeros_like(patches.ft[0, 0])
-        band = patches.band(patch)
-        for i in range(n):
-            total += moved_frame(band, i, shifts_px[patch, i])
-            of_each += band.ft[i].abs().square() / n_patches
-        of_sum += total.abs().square() / n_patches
+        powers = powers_of(patches.band(patch), shifts_px[patch])
+        of_sum += powers[0] / n_patches
+        of_each += powers[1] / n_patches
     return Weighting.of_powers(of_sum, of_each, patches.band(0), n_frames=n, n_images=n_patches)
 
 
-@dataclass(frozen=True, eq=False)
-class Derivatives:
-    """Log-likelihood of the shifts of all patches and frames, and what it tells about them."""
-
-    value: FloatArray
-    """``[p, n]`` weighted correlation of each frame with the sum of the others."""
-    gradient: FloatArray
-    """``[p, n, 2]`` along x and y, per px."""
-    hessian: FloatArray
-    """``[p, n, 2, 2]`` minus the second derivatives, per px²."""
-
-
-def derivatives(patches: Patches, shifts_px: FloatArray, weight: Float[Tensor, "ky kx"]) -> Derivatives:
-    """Correlate each frame of each patch with the sum of its other frames; numba on the CPU, plain torch elsewhere.
-
-    Parameters
-    ----------
-    patches
-        Of globally aligned frames.
-    shifts_px
-        ``[p, n, 2]`` shifts (x, y) to apply to the patches in addition.
-    weight
-        Of each coefficient, from ``Weighting.at``.
-    """
-    if patches.ft.device.type != "cpu":
-        return derivatives_plainly(patches, shifts_px, weight)
-    fy, fx = patches.fy.double().numpy(), patches.fx.double().numpy()
-    along_y = np.exp(-2j * math.pi * shifts_px[..., 1, None] * fy).astype(np.complex64)
-    along_x = np.exp(-2j * math.pi * shifts_px[..., 0, None] * fx).astype(np.complex64)
-    times = (weight * multiplicity(patches.band(0))).numpy()
-    omega_y, omega_x = (2.0 * math.pi * fy).astype(np.float32), (2.0 * math.pi * fx).astype(np.float32)
-    sums = np.zeros((*shifts_px.shape[:2], 6))
-    for patch in range(len(sums)):
-        add_derivatives(patches.ft[patch].numpy(), along_y[patch], along_x[patch], times, omega_y, omega_x, sums[patch])
-    return _derivatives_of(sums)
-
-
-def derivatives_plainly(patches: Patches, shifts_px: FloatArray, weight: Float[Tensor, "ky kx"]) -> Derivatives:
-    """The plain torch form of ``derivatives``: the reference of the fast one, and the one for CUDA."""
-    band = patches.band(0)
-    times = weight * multiplicity(band)
-    omega_y, omega_x = 2.0 * math.pi * patches.fy[:, None], 2.0 * math.pi * patches.fx[None, :]
-    sums = np.zeros((*shifts_px.shape[:2], 6))
-    for patch in range(len(sums)):
-        band = patches.band(patch)
-        moved = torch.stack([moved_frame(band, i, shift) for i, shift in enumerate(shifts_px[patch])])
-        cross = moved.conj() * (moved.sum(dim=0) - moved) * times
-        real, imaginary = cross.real, cross.imag
-        terms = (
-            real, -imaginary * omega_x, -imaginary * omega_y,
-            real * omega_x**2, real * omega_x * omega_y, real * omega_y**2,
-        )  # fmt: skip
-        sums[patch] = torch.stack([term.double().sum(dim=(1, 2)) for term in terms], dim=1).cpu().numpy()
-    return _derivatives_of(sums)
-
-
-def _derivatives_of(sums: FloatArray) -> Derivatives:
-    hessian = sums[..., [3, 4, 4, 5]].reshape(*sums.shape[:2], 2, 2)
-    return Derivatives(sums[..., 0], sums[..., 1:3], hessian)
+def derivatives_of_patches(patches: Patches, shifts_px: FloatArray, weight: Float[Tensor, "ky kx"]) -> Derivatives:
+    """Derivatives ``[p, n, ...]`` of the patches' log-likelihoods at shifts ``[p, n, 2]``."""
+    each = [derivatives(patches.band(patch), shift, weight) for patch, shift in enumerate(shifts_px)]
+    return Derivatives(*(np.stack([getattr(one, name) for one in each]) for name in ("value", "gradient", "hessian")))

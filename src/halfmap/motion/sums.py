@@ -20,7 +20,7 @@ from halfmap.typing import Array, FloatArray
 
 N_RADII: Final = 4096
 """Entries of the table of dose weights, from frequency 0 to the corner's."""
-LIKE_PX: Final = 0.05
+LIKE_PX: Final = 0.1
 """Frames whose local shifts differ by less than this are warped together."""
 
 
@@ -162,7 +162,7 @@ def sum_frames(
 
 
 def like_surfaces(surfaces_px: FloatArray) -> list[slice]:
-    """Runs of frames whose local shifts ``[n, 2, 6]`` differ by less than a twentieth of a pixel everywhere."""
+    """Runs of frames whose local shifts ``[n, 2, 6]`` differ by less than a tenth of a pixel everywhere."""
     edge = np.linspace(-0.5, 0.5, 9)
     x, y = np.meshgrid(edge, edge)
     fields = surfaces_px @ np.stack([np.ones_like(x), x, x * x, y, y * y, x * y]).reshape(6, -1)

@@ -47,6 +47,22 @@ def _shifts(surface: Array, y: float, x_at: Array, whole: Array, fraction: Array
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True)
+def _along(fraction: Array, source: Array, out: Array) -> None:
+    """Interpolate along a row; loops over whole arrays of one length are what the compiler makes fast."""
+    for i in range(len(fraction)):
+        out[i] = _blend(
+            fraction[i], source[i], source[i + 1], source[i + 2], source[i + 3], source[i + 4], source[i + 5]
+        )
+
+
+@numba.njit(cache=True, fastmath=True, nogil=True)
+def _across(fraction: Array, a: Array, b: Array, c: Array, d: Array, e: Array, f: Array, out: Array) -> None:
+    """Interpolate between rows, and add."""
+    for i in range(len(fraction)):
+        out[i] += _blend(fraction[i], a[i], b[i], c[i], d[i], e[i], f[i])
+
+
+@numba.njit(cache=True, fastmath=True, nogil=True)
 def add_warped(picture: Array, surface: Array, out: Array) -> None:
     """Add the shifted picture to ``out``; see ``warp.warp_added`` for the meaning of each array."""
     rows, columns = picture.shape
@@ -70,11 +86,7 @@ def add_warped(picture: Array, surface: Array, out: Array) -> None:
                 source = line[: length + _TAPS]
                 for i in range(length + _TAPS):
                     source[i] = picture[y, (first + i) % columns]
-            for i in range(length):
-                between[y, start + i] = _blend(
-                    fraction[start + i],
-                    source[i], source[i + 1], source[i + 2], source[i + 3], source[i + 4], source[i + 5],
-                )  # fmt: skip
+            _along(fraction[start:stop], source, between[y, start:stop])
             start = stop
     for y in range(rows):
         _shifts(surface[1], y_at[y], x_at, whole, fraction)
@@ -84,8 +96,11 @@ def add_warped(picture: Array, surface: Array, out: Array) -> None:
             while stop < columns and whole[stop] == whole[start]:
                 stop += 1
             first = y + whole[start] - _BEFORE
-            a, b, c = between[first % rows], between[(first + 1) % rows], between[(first + 2) % rows]
-            d, e, f = between[(first + 3) % rows], between[(first + 4) % rows], between[(first + 5) % rows]
-            for x in range(start, stop):
-                out[y, x] += _blend(fraction[x], a[x], b[x], c[x], d[x], e[x], f[x])
+            _across(
+                fraction[start:stop],
+                between[first % rows, start:stop], between[(first + 1) % rows, start:stop],
+                between[(first + 2) % rows, start:stop], between[(first + 3) % rows, start:stop],
+                between[(first + 4) % rows, start:stop], between[(first + 5) % rows, start:stop],
+                out[y, start:stop],
+            )  # fmt: skip
             start = stop

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from halfmap.motion.band import Band, multiplicity, radial_frequency, sum_of_moved, without_lowest
+from halfmap.motion.band import Band, multiplicity, radial_frequency, without_lowest
+from halfmap.motion.likelihood import powers_of
 from halfmap.typing import FloatArray
 
 N_SHELLS = 64
@@ -26,10 +27,7 @@ class Weighting:
     @classmethod
     def of(cls, band: Band, shifts: FloatArray) -> Weighting:
         """Measure signal and noise of the frames, given their present shifts ``[n, 2]`` in px."""
-        each = torch.zeros_like(radial_frequency(band))
-        for i in range(len(shifts)):
-            each += band.ft[i].abs().square()
-        return cls.of_powers(sum_of_moved(band, shifts).abs().square(), each, band, n_frames=len(shifts))
+        return cls.of_powers(*powers_of(band, shifts), band, n_frames=len(shifts))
 
     @classmethod
     def of_powers(
@@ -80,11 +78,8 @@ class Weighting:
 
 def coherence(band: Band, shifts: FloatArray, weight: Float[Tensor, "ky kx"]) -> float:
     """Weighted correlation between all pairs of moved frames: what an alignment makes large."""
-    own = torch.zeros_like(weight)
-    for i in range(len(shifts)):
-        own += band.ft[i].abs().square()
-    between = (sum_of_moved(band, shifts).abs().square() - own) * weight * multiplicity(band)
-    return 0.5 * float(between.double().sum())
+    of_sum, of_each = powers_of(band, shifts)
+    return 0.5 * float(((of_sum - of_each) * weight * multiplicity(band)).double().sum())
 
 
 def _smooth_decay(snr: FloatArray, count: FloatArray, n: int) -> FloatArray:

@@ -11,7 +11,7 @@ from halfmap.motion.local import (
     TOO_MUCH_DRIFT,
     find_local_motion,
 )
-from halfmap.motion.patches import cut_patches, derivatives, derivatives_plainly, patch_grid
+from halfmap.motion.patches import patch_grid
 from halfmap.motion.surface import LocalModel
 from halfmap.simulate.motion import warp
 
@@ -102,33 +102,6 @@ def test_too_little_of_anything_is_told(make_movie):
         band, drift, frames=np.arange(4), n_frames=4, shape=(256, 256), pixel_size_A=4.0, max_frequency=0.2
     )
     assert local.reason == TOO_MUCH_DRIFT
-
-
-def test_the_fast_derivatives_are_the_plain_ones_and_those_of_finite_differences(make_movie):
-    counts, _ = moving(make_movie, local_px=3.0, n=4, shape=(300, 280))
-    patches = cut_patches(
-        band_of(counts), np.zeros((4, 2)), shape=(300, 280), pixel_size_A=2.0, max_frequency=0.2, per_edge=2
-    )
-    rng = np.random.default_rng(0)
-    shifts = rng.normal(size=(4, 4, 2))
-    weight = torch.from_numpy(rng.uniform(size=tuple(patches.ft.shape[2:])).astype(np.float32))
-    fast, plain = derivatives(patches, shifts, weight), derivatives_plainly(patches, shifts, weight)
-    for name in ("value", "gradient", "hessian"):
-        a, b = getattr(fast, name), getattr(plain, name)
-        assert np.abs(a - b).max() < 1e-4 * np.abs(b).max()
-    step = 0.02
-    for axis in (0, 1):
-        sides = []
-        for sign in (1, -1):
-            moved = shifts.copy()
-            moved[2, 1, axis] += sign * step
-            sides.append(derivatives(patches, moved, weight))
-        slope = (sides[0].value[2, 1] - sides[1].value[2, 1]) / (2 * step)
-        bend = -(sides[0].gradient[2, 1] - sides[1].gradient[2, 1]) / (2 * step)
-        np.testing.assert_allclose(
-            slope, plain.gradient[2, 1, axis], rtol=0.02, atol=1e-3 * np.abs(plain.gradient).max()
-        )
-        np.testing.assert_allclose(bend, plain.hessian[2, 1, axis], rtol=0.02, atol=1e-2 * np.abs(plain.hessian).max())
 
 
 @pytest.mark.parametrize(
