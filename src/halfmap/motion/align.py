@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from halfmap.motion.band import Band, moved_frame, multiplicity, phases, radial_frequency, sum_of_moved, without_lowest
+from halfmap.motion.band import (
+    Band,
+    fast_size,
+    moved_frame,
+    multiplicity,
+    phases,
+    picture_of_band,
+    radial_frequency,
+    sum_of_moved,
+    without_lowest,
+)
 from halfmap.motion.likelihood import derivatives
 from halfmap.motion.trajectory import smooth_trajectory
 from halfmap.motion.weighting import Weighting, coherence
-from halfmap.typing import FloatArray
+from halfmap.typing import Array, FloatArray
 
 COARSE_GRID_PX = 256
 """Edge of the Fourier-cropped frames in which the first, wide search takes place."""
@@ -22,6 +32,8 @@ FIRST_BFACTOR_PX2 = 600.0
 """Weight exp(-B f²/2) of the first search, before the data have spoken."""
 STANDS_OUT = 5.0
 """Height of a peak (in standard deviations) that noise does not reach: its maximum is about 3."""
+FEWEST_GROUPS = 4
+"""Frames are not grouped into fewer."""
 MAX_ITERATIONS = 12
 CONVERGED_PX = 0.01
 COARSE_PARTS = (0.25, 0.5)
@@ -46,6 +58,8 @@ class Alignment:
     """Highest frequency that told anything, in cycles per px."""
     sharpness: float = 1.0
     """Weighted correlation between all frames, aligned over not aligned."""
+    group: int = 1
+    """Number of frames that were aligned together."""
 
 
 def align_frames(band: Band, *, shape: tuple[int, int], max_shift_px: float) -> Alignment:
@@ -54,7 +68,8 @@ def align_frames(band: Band, *, shape: tuple[int, int], max_shift_px: float) -> 
     Every frame is compared with the sum of all others. Frequencies are weighted by the Wiener
     filter of that sum over the noise, both measured from the frames themselves, so that the score
     is the log-likelihood of the shift. The path is smoothed by a prior whose strength the data
-    choose (``motion.trajectory``).
+    choose (``motion.trajectory``). Where single frames hold too little for their peaks to stand out of noise, pairs
+    of them are aligned instead, or fours, and so on.
 
     Parameters
     ----------
@@ -68,11 +83,45 @@ def align_frames(band: Band, *, shape: tuple[int, int], max_shift_px: float) -> 
     n = band.ft.shape[0]
     if n < 2:
         return Alignment(np.zeros((n, 2)), np.full(n, np.inf), float("inf"), 0, True)
-    scale = min(1.0, COARSE_GRID_PX / max(shape))
-    coarse = band.cropped(0.5 * scale)
-    shifts, signal = _search_widely(coarse, shape, max_shift_px)
-    if not signal:
-        return Alignment(np.zeros((n, 2)), np.full(n, np.inf), float("inf"), 0, False, signal=False)
+    coarse = band.cropped(0.5 * min(1.0, COARSE_GRID_PX / max(shape)))
+    for group in _groupings(n):
+        members = np.array_split(np.arange(n), n // group)
+        shifts, signal = _search_widely(_added(coarse, members), shape, max_shift_px)
+        if signal:
+            found = _climbed(_added(band, members), shifts)
+            return found if group == 1 else _per_frame(found, members, group)
+    return Alignment(np.zeros((n, 2)), np.full(n, np.inf), float("inf"), 0, False, signal=False)
+
+
+def _groupings(n_frames: int) -> list[int]:
+    """Sizes of groups to try, as long as there are four groups."""
+    sizes = [1]
+    while n_frames // (2 * sizes[-1]) >= FEWEST_GROUPS:
+        sizes.append(2 * sizes[-1])
+    return sizes
+
+
+def _added(band: Band, members: list[Array]) -> Band:
+    """A band of the sums of frames that follow each other."""
+    if len(members) == len(band.ft):
+        return band
+    return Band(torch.stack([band.ft[int(m[0]) : int(m[-1]) + 1].sum(dim=0) for m in members]), band.fy, band.fx)
+
+
+def _per_frame(found: Alignment, members: list[Array], group: int) -> Alignment:
+    """Shifts of frames from those of groups: between the groups' middles, and straight on beyond the outer ones."""
+    middles = np.array([m.mean() for m in members])
+    frames = np.arange(int(members[-1][-1]) + 1)
+    left = np.clip(np.searchsorted(middles, frames) - 1, 0, len(middles) - 2)
+    share = (frames - middles[left]) / (middles[left + 1] - middles[left])
+    shifts = found.shifts_px[left] * (1.0 - share[:, None]) + found.shifts_px[left + 1] * share[:, None]
+    error = np.concatenate([np.full(len(m), e) for m, e in zip(members, found.error_px, strict=True)])
+    return replace(found, shifts_px=shifts - shifts[0], error_px=error, group=group)
+
+
+def _climbed(band: Band, shifts: FloatArray) -> Alignment:
+    """From shifts that are nearly right to the top of the likelihood with a smooth path."""
+    n = len(shifts)
     weighting = Weighting.of(band, shifts)
     for part in COARSE_PARTS:
         inner = band.cropped(part * weighting.max_frequency)
@@ -104,7 +153,7 @@ def _search_widely(band: Band, shape: tuple[int, int], max_shift_px: float) -> t
 
     Returns the shifts, and whether at least half of the peaks stand out of their maps.
     """
-    ny, nx = band.ft.shape[1], 2 * band.ft.shape[2] - 1
+    ny, nx = fast_size(band)
     frequency = radial_frequency(band)
     weight = without_lowest(torch.exp(-0.5 * FIRST_BFACTOR_PX2 * frequency**2), band)
     step_y, step_x = shape[0] / ny, shape[1] / nx
@@ -118,8 +167,7 @@ def _search_widely(band: Band, shape: tuple[int, int], max_shift_px: float) -> t
         total = sum_of_moved(band, shifts)
         for i in range(n):
             cross = band.ft[i].conj() * (total - moved_frame(band, i, shifts[i])) * weight
-            rows = torch.roll(cross, (ny + 1) // 2, dims=0)
-            ccf = torch.fft.irfft2(rows, s=(ny, nx))
+            ccf = picture_of_band(cross, (ny, nx))
             peak = int(torch.where(allowed, ccf, -torch.inf).argmax())
             if last:
                 heights.append(_peak_height(ccf, float(ccf.flatten()[peak])))
@@ -130,8 +178,9 @@ def _search_widely(band: Band, shape: tuple[int, int], max_shift_px: float) -> t
 
 def _peak_height(ccf: Float[Tensor, "y x"], peak: float) -> float:
     """Height of a peak above the median of its map, in (robust) standard deviations of the map."""
-    median = ccf.median()
-    return (peak - float(median)) / (1.4826 * float((ccf - median).abs().median()) + 1e-30)
+    some = ccf[::2, ::2]
+    median = some.median()
+    return (peak - float(median)) / (1.4826 * float((some - median).abs().median()) + 1e-30)
 
 
 def _parabolic_peak(ccf: Float[Tensor, "y x"], row: int, column: int) -> FloatArray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import scipy.fft
 import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
@@ -72,3 +73,32 @@ def without_lowest(weight: Float[Tensor, "ky kx"], band: Band) -> Float[Tensor, 
     """Drop frequencies of the illumination, which does not move with the specimen."""
     step = max(float(band.fy[1] - band.fy[0]), float(band.fx[1] - band.fx[0]))
     return torch.where(radial_frequency(band) > 2.5 * step, weight, 0.0)
+
+
+def picture_of_band(ft: Complex[Tensor, "ky kx"], size: tuple[int, int]) -> Float[Tensor, "y x"]:
+    """The picture (rows, columns) of a band's coefficients; a size of small prime factors is fast to transform."""
+    up = ft.shape[0] // 2
+    padded = torch.zeros((size[0], size[1] // 2 + 1), dtype=ft.dtype, device=ft.device)
+    padded[: up + 1, : ft.shape[1]] = ft[up:]
+    padded[size[0] - up :, : ft.shape[1]] = ft[:up]
+    return irfft2(padded, size)
+
+
+def fast_size(band: Band) -> tuple[int, int]:
+    """The smallest picture that holds a band and is fast to transform."""
+    rows, columns = (scipy.fft.next_fast_len(n, real=True) for n in (len(band.fy), 2 * len(band.fx)))
+    return rows, columns
+
+
+def irfft2(transform: Complex[Tensor, "y kx"], size: tuple[int, int]) -> Float[Tensor, "y x"]:
+    """The real picture of a transform; on the CPU scipy takes half to nine tenths of torch's time."""
+    if transform.device.type == "cpu":
+        return torch.as_tensor(scipy.fft.irfft2(transform.numpy(), s=size))
+    return torch.as_tensor(torch.fft.irfft2(transform, s=size))
+
+
+def rfft2(pictures: Float[Tensor, "... y x"]) -> Complex[Tensor, "... y kx"]:
+    """Transforms of real pictures; see ``irfft2``."""
+    if pictures.device.type == "cpu":
+        return torch.as_tensor(scipy.fft.rfft2(pictures.numpy()))
+    return torch.as_tensor(torch.fft.rfft2(pictures))

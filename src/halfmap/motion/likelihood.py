@@ -85,11 +85,14 @@ def powers_plainly(band: Band, shifts_px: FloatArray) -> tuple[Float[Tensor, "ky
 
 def _phase_tables(band: Band, shifts_px: FloatArray) -> tuple[Array, Array]:
     """Factors ``[n, ky]`` and ``[n, kx]`` whose products shift the frames."""
-    along_y, along_x = (
-        np.exp(-2j * math.pi * shifts_px[:, axis, None] * frequencies.double().numpy()).astype(np.complex64)
-        for axis, frequencies in ((1, band.fy), (0, band.fx))
-    )
-    return along_y, along_x
+    tables = []
+    for axis, frequencies in ((1, band.fy), (0, band.fx)):
+        turns = shifts_px[:, axis, None] * frequencies.double().numpy()
+        angle = (-2.0 * math.pi * (turns - np.rint(turns))).astype(np.float32)
+        table = np.empty(angle.shape, np.complex64)
+        table.real, table.imag = np.cos(angle), np.sin(angle)
+        tables.append(table)
+    return tables[0], tables[1]
 
 
 def _derivatives_of(sums: FloatArray) -> Derivatives:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import scipy.fft
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from halfmap.motion.band import Band, band_indices, moved_frame
+from halfmap.motion.band import Band, band_indices, fast_size, moved_frame, picture_of_band, rfft2
 from halfmap.motion.likelihood import Derivatives, derivatives, powers_of
 from halfmap.motion.weighting import Weighting
 from halfmap.typing import FloatArray
@@ -108,7 +107,7 @@ def cut_patches(
         return None
     field = int(last[0] - first[0]), int(last[1] - first[1])
     rows, columns = patch_grid(field, pixel_size_A, max_frequency, per_edge)
-    small = scipy.fft.next_fast_len(len(inner.fy), real=True), scipy.fft.next_fast_len(2 * len(inner.fx), real=True)
+    small = fast_size(inner)
     step = shape[0] / small[0], shape[1] / small[1]
     edge = int(field[0] / rows / step[0]), int(field[1] / columns / step[1])
     corners_y = np.rint(np.linspace(first[0] / step[0], last[0] / step[0] - edge[0], rows)).astype(int)
@@ -117,12 +116,10 @@ def cut_patches(
     window = torch.as_tensor(np.outer(_taper(edge[0]), _taper(edge[1])), device=inner.ft.device)
     out = torch.empty((rows * columns, len(inner.ft), len(take_y), n_x), dtype=torch.complex64, device=inner.ft.device)
     for i in range(len(inner.ft)):
-        picture = _small_picture(moved_frame(inner, i, shifts_px[i]), small)
-        for patch in range(rows * columns):
-            y, x = corners_y[patch // columns], corners_x[patch % columns]
-            cell = picture[y : y + edge[0], x : x + edge[1]]
-            cell = (cell - (cell * window).sum() / window.sum()) * window
-            out[patch, i] = torch.fft.rfft2(cell)[take_y.to(out.device), :n_x]
+        picture = picture_of_band(moved_frame(inner, i, shifts_px[i]), small)
+        cells = torch.stack([picture[y : y + edge[0], x : x + edge[1]] for y in corners_y for x in corners_x])
+        cells = (cells - (cells * window).sum(dim=(1, 2), keepdim=True) / window.sum()) * window
+        out[:, i] = rfft2(cells)[:, take_y.to(out.device), :n_x]
     middle_y = (corners_y + 0.5 * edge[0]) / small[0] - 0.5
     middle_x = (corners_x + 0.5 * edge[1]) / small[1] - 0.5
     centres = np.stack([np.tile(middle_x, rows), np.repeat(middle_y, columns)], axis=1)
@@ -143,17 +140,6 @@ def _taper(edge: int) -> FloatArray:
     from_end = np.minimum(np.arange(edge) + 0.5, edge - np.arange(edge) - 0.5) / max(TAPER * edge, 1.0)
     window: FloatArray = (0.5 - 0.5 * np.cos(np.pi * np.clip(from_end, 0.0, 1.0))).astype(np.float32)
     return window
-
-
-def _small_picture(ft: Complex[Tensor, "ky kx"], small: tuple[int, int]) -> Float[Tensor, "y x"]:
-    """The picture of a band, of a size that is fast to transform."""
-    up = ft.shape[0] // 2
-    padded = torch.zeros((small[0], small[1] // 2 + 1), dtype=ft.dtype, device=ft.device)
-    padded[: up + 1, : ft.shape[1]] = ft[up:]
-    padded[small[0] - up :, : ft.shape[1]] = ft[:up]
-    if padded.device.type == "cpu":
-        return torch.as_tensor(scipy.fft.irfft2(padded.numpy(), s=small))
-    return torch.as_tensor(torch.fft.irfft2(padded, s=small))
 
 
 def pooled_weighting(patches: Patches, shifts_px: FloatArray) -> Weighting:

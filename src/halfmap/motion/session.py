@@ -18,7 +18,7 @@ FAST_A: Final = 5.0
 """A motion from one frame to the next that blurs what lies finer than about twice its length."""
 _STATISTICS: Final = (
     "motion_total_A", "motion_early_A", "motion_late_A", "motion_local_A", "motion_fastest_A", "shift_error_px",
-    "sharpness_global", "sharpness_local", "local_reason", "local_order", "patches", "frames",
+    "sharpness_global", "sharpness_local", "local_reason", "local_order", "patches", "frames", "frames_grouped",
 )  # fmt: skip
 _RESULT_COLUMNS: Final = (
     "micrograph_name", "micrograph_metadata", "micrograph_unweighted_name",

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import scipy.fft
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from halfmap.motion.band import irfft2
 from halfmap.motion.sums_fast import accumulate
 from halfmap.motion.surface import LocalModel
 from halfmap.motion.warp import prefiltered, warp_added
@@ -142,7 +142,7 @@ def sum_frames(
     if local is None:
         add_frames(frames_ft, shape, plan, slice(0, len(frames_ft)), sums)
         return Pictures(
-            picture_of(sums.weighted, shape), picture_of(sums.unweighted, shape) if unweighted else None, sums.power
+            irfft2(sums.weighted, shape), irfft2(sums.unweighted, shape) if unweighted else None, sums.power
         )
     surfaces = local.surfaces_px(plan.frames)
     wanted = ("weighted", "unweighted") if unweighted else ("weighted",)
@@ -155,9 +155,9 @@ def sum_frames(
         for name in wanted:
             transform = getattr(sums, name)
             if np.abs(surface).sum(axis=1).max() < 0.5 * LIKE_PX:
-                total[name] += picture_of(transform, shape)
+                total[name] += irfft2(transform, shape)
             else:
-                warp_added(picture_of(prefiltered(transform, shape), shape), surface, total[name])
+                warp_added(irfft2(prefiltered(transform, shape), shape), surface, total[name])
     return Pictures(total["weighted"], total.get("unweighted"), sums.power)
 
 
@@ -172,13 +172,6 @@ def like_surfaces(surfaces_px: FloatArray) -> list[slice]:
             runs.append(slice(start, i))
             start = i
     return runs
-
-
-def picture_of(transform: Complex[Tensor, "y kx"], shape: tuple[int, int]) -> Float[Tensor, "y x"]:
-    """The real picture of a transform."""
-    if transform.device.type == "cpu":
-        return torch.as_tensor(scipy.fft.irfft2(transform.numpy(), s=shape))
-    return torch.as_tensor(torch.fft.irfft2(transform, s=shape))
 
 
 def add_frames(

@@ -8,7 +8,7 @@ GOOD = {
     "micrograph_name": "a.mrc", "frames": 10, "left_out": {}, "aligned": True, "converged": True,
     "motion_total_A": 5.0, "motion_early_A": 2.0, "motion_late_A": 3.0, "motion_local_A": 1.0, "motion_fastest_A": 1.0,
     "shift_error_px": 0.1, "sharpness_global": 1.2, "sharpness_local": 1.0, "local_reason": "", "local_order": [2, 3],
-    "patches": [4, 4],
+    "patches": [4, 4], "frames_grouped": 1,
 }  # fmt: skip
 
 
