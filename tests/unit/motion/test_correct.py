@@ -150,3 +150,30 @@ def test_a_binned_movie_has_the_local_model_in_recorded_pixels(make_movie, tmp_p
     patches = star["halfmap_patches"]
     assert len(patches["rlnCoordinateX"]) == 7 * value["patches"][0] * value["patches"][1]
     assert patches["rlnCoordinateX"].astype(float).max() < 601
+
+
+def test_pixels_and_frames_that_are_not_numbers_do_not_spread(make_movie):
+    movie, _ = bent_movie(make_movie, shape=(601, 600))
+    movie.counts = movie.counts.astype(np.float32)
+    movie.counts[:, 100, 200] = np.nan
+    movie.counts[5] = np.nan
+    result = correct(movie, replace(SETTINGS, pixel_size_A=2.0))
+    assert np.isfinite(result.weighted).all()
+    assert np.isfinite(result.local.tracks_px).all()
+    assert result.local.tracks_px.shape[1] == 7
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_too_few_frames_have_no_local_motion(make_movie, n):
+    result = correct(make_movie(n=n, shape=(256, 256), contrast=0.3), replace(SETTINGS, pixel_size_A=4.0))
+    assert result.local_model is None
+    assert result.local.reason == "fewer than 3 usable frames"
+    assert result.motion_local_A == 0.0
+
+
+def test_noise_is_not_corrected_and_says_why(make_movie):
+    movie = make_movie(n=8, shape=(256, 256), path="still")
+    movie.counts[:] = np.random.default_rng(0).poisson(1.0, movie.counts.shape)
+    result = correct(movie, replace(SETTINGS, pixel_size_A=4.0))
+    assert result.local.reason == "the frames have no signal in common"
+    np.testing.assert_allclose(result.unweighted, movie.counts.sum(0), atol=1e-3)
