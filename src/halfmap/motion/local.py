@@ -25,7 +25,7 @@ MAX_STEPS: Final = 10
 CONVERGED_PX: Final = 0.01
 STEPS_OF_CHOICE: Final = 3
 """Rounds of the fit in the chosen freedom."""
-CERTAIN_SE: Final = 2.0
+CERTAIN_SE: Final = 1.0
 """Standard errors by which the held-out gain has to be above nothing."""
 
 NOT_WANTED: Final = "not asked for"
