@@ -58,7 +58,8 @@ def motion_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
     panels = {label: micrographs[name] for label, name in columns.items() if name in micrographs}
     if panels:
         page.figure(histogram_plot(panels), "Accumulated motion over all movies.")
-    _local_motion(page, folder, micrographs)
+    if (folder / "statistics.json").exists():  # Jobs of versions without local motion have none.
+        _local_motion(page, folder, micrographs)
 
 
 def _local_motion(page: Report, folder: Path, micrographs: ImageSet) -> None:
