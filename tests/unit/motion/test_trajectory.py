@@ -45,3 +45,13 @@ def test_a_frame_without_information_follows_its_neighbours():
 def test_motion_is_split_at_four_electrons():
     shifts = np.array([[0.0, 0], [3, 4], [3, 5], [3, 7]])
     assert motion_A(shifts, np.array([2.0, 4.0, 6.0, 8.0])) == (8.0, 5.0, 3.0)
+
+
+def test_a_direction_that_nothing_is_known_about_stays_as_measured():
+    _, measured = noisy_path(0.3)
+    along_x = np.tile(np.array([[9.0, 0.0], [0.0, 0.0]]), (30, 1, 1))
+    smooth, _ = smooth_trajectory(measured, along_x)
+    assert np.isfinite(smooth).all()
+    assert (
+        np.abs(np.polyfit(np.arange(30), smooth[:, 1], 1) - np.polyfit(np.arange(30), measured[:, 1], 1)).max() < 1e-3
+    )
