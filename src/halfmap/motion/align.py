@@ -125,7 +125,10 @@ def _climbed(band: Band, shifts: FloatArray) -> Alignment:
     weighting = Weighting.of(band, shifts)
     for part in COARSE_PARTS:
         inner = band.cropped(part * weighting.max_frequency)
-        shifts = smooth_trajectory(*_refine(inner, shifts, weighting.at(inner)))[0]
+        weight = weighting.at(inner)
+        tried = smooth_trajectory(*_refine(inner, shifts, weight))[0]
+        if coherence(inner, tried, weight) > coherence(inner, shifts, weight):
+            shifts = tried
     error, sigma, change, iteration = np.full(n, np.inf), float("inf"), np.inf, 0
     for iteration in range(1, MAX_ITERATIONS + 1):
         if iteration in (1, 3):

@@ -110,7 +110,9 @@ def find_local_motion(
     every = np.ones((2, N_SPACE, N_TIME), bool)
     working: FloatArray = np.zeros(every.shape)
     for part in COARSE_TO_FINE:
-        working = fit.climbed(working, every, part)
+        tried = fit.climbed(working, every, part)
+        old, new = (float(fit.evidence(w, 1.0).derivatives.value.sum()) for w in (working, tried))
+        working = tried if new > old else working
     at_end = fit.evidence(working, 1.0)
     choice = _most_foretelling(at_end)
     tracks = _tracks(fit, working, at_end.derivatives)
@@ -122,13 +124,15 @@ def find_local_motion(
         return found
     working = fit.climbed(at_end.solved(choice.free), choice.free, 1.0)
     before, after = (float(fit.evidence(w, 1.0).derivatives.value.sum()) for w in (0.0 * working, working))
+    if not after > before > 0.0:
+        return found
     return replace(
         found,
         model=LocalModel.of_working(working, n_frames),
         reason="",
         space_order=choice.space_order,
         time_order=choice.time_order,
-        sharpness=after / before if before > 0 else 1.0,
+        sharpness=after / before,
     )
 
 
@@ -195,10 +199,14 @@ class _Fit:
     def climbed(self, working: FloatArray, free: Array, part: float) -> FloatArray:
         """Gauss-Newton steps to the top of the likelihood."""
         self.weigh(working)
+        here = self.evidence(working, part)
         for _ in range(MAX_STEPS):
-            solved = self.evidence(working, part).solved(free)
+            solved = here.solved(free)
+            there = self.evidence(solved, part)
+            if not there.derivatives.value.sum() > here.derivatives.value.sum():
+                break
             change = self.shifts_px(solved - working)
-            working = solved
+            working, here = solved, there
             if np.sqrt(np.mean(change**2)) < CONVERGED_PX:
                 break
         return working
