@@ -48,6 +48,8 @@ _COLUMNS: Final = (
     Column("micrograph_name", "str", "file of the micrograph", "rlnMicrographName", cryosparc="location/micrograph_path"),
     Column("micrograph_metadata", "str", "STAR file of the motion of a movie", "rlnMicrographMetadata"),
     Column("micrograph_unweighted_name", "str", "sum without dose weighting", "rlnMicrographNameNoDW"),
+    Column("micrograph_odd_name", "str", "sum of the odd frames", "rlnMicrographNameOdd"),
+    Column("micrograph_even_name", "str", "sum of the even frames", "rlnMicrographNameEven"),
     Column("power_spectrum_name", "str", "file of the summed power spectrum", "rlnCtfPowerSpectrum"),
     Column("dose_per_frame_e_per_A2", "float", "exposure of one frame", "rlnMicrographDoseRate"),
     Column("pre_exposure_e_per_A2", "float", "exposure before the first frame", "rlnMicrographPreExposure"),

@@ -3,44 +3,41 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Complex, Float
 from torch import Tensor
 
+from halfmap.motion.band import (
+    Band,
+    fast_size,
+    moved_frame,
+    multiplicity,
+    phases,
+    picture_of_band,
+    radial_frequency,
+    sum_of_moved,
+    without_lowest,
+)
+from halfmap.motion.likelihood import derivatives
 from halfmap.motion.trajectory import smooth_trajectory
-from halfmap.typing import FloatArray
+from halfmap.motion.weighting import Weighting, coherence
+from halfmap.typing import Array, FloatArray
 
 COARSE_GRID_PX = 256
 """Edge of the Fourier-cropped frames in which the first, wide search takes place."""
-N_SHELLS = 64
 FIRST_BFACTOR_PX2 = 600.0
 """Weight exp(-B f²/2) of the first search, before the data have spoken."""
 STANDS_OUT = 5.0
 """Height of a peak (in standard deviations) that noise does not reach: its maximum is about 3."""
+FEWEST_GROUPS = 4
+"""Frames are not grouped into fewer."""
 MAX_ITERATIONS = 12
 CONVERGED_PX = 0.01
-
-
-@dataclass(frozen=True, eq=False)
-class Band:
-    """Low frequencies of frames: transforms, and where they lie in cycles per pixel.
-
-    ``ft`` has rows of frequency ``fy`` (ascending, negative ones too) and columns ``fx >= 0``.
-    """
-
-    ft: Complex[Tensor, "n ky kx"]
-    fy: Float[Tensor, " ky"]
-    fx: Float[Tensor, " kx"]
-
-    def cropped(self, max_frequency: float) -> Band:
-        """The part with ``|fy| <= max_frequency`` and ``fx <= max_frequency``."""
-        rows = torch.nonzero(self.fy.abs() <= max_frequency)[:, 0]
-        first, last = int(rows[0]), int(rows[-1]) + 1
-        columns = int((self.fx <= max_frequency).sum())
-        return Band(self.ft[:, first:last, :columns], self.fy[first:last], self.fx[:columns])
+COARSE_PARTS = (0.25, 0.5)
+"""Parts of the band in which peaks are looked for before steps are taken in all of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +54,12 @@ class Alignment:
     converged: bool
     signal: bool = True
     """False where the frames have nothing in common that could be aligned; all shifts are zero then."""
-
-
-def band_indices(shape: tuple[int, int], max_frequency: float) -> tuple[Int[Tensor, " ky"], int]:
-    """Rows (in ascending frequency) and number of columns of an rfft2 below a frequency in cycles/px."""
-    ny, nx = shape
-    rows_up = min(int(max_frequency * ny), (ny - 1) // 2)
-    columns = min(int(max_frequency * nx), (nx - 1) // 2) + 1
-    return torch.arange(-rows_up, rows_up + 1) % ny, columns
+    max_frequency: float = 0.0
+    """Highest frequency that told anything, in cycles per px."""
+    sharpness: float = 1.0
+    """Weighted correlation between all frames, aligned over not aligned."""
+    group: int = 1
+    """Number of frames that were aligned together."""
 
 
 def align_frames(band: Band, *, shape: tuple[int, int], max_shift_px: float) -> Alignment:
@@ -73,7 +68,8 @@ def align_frames(band: Band, *, shape: tuple[int, int], max_shift_px: float) -> 
     Every frame is compared with the sum of all others. Frequencies are weighted by the Wiener
     filter of that sum over the noise, both measured from the frames themselves, so that the score
     is the log-likelihood of the shift. The path is smoothed by a prior whose strength the data
-    choose (``motion.trajectory``).
+    choose (``motion.trajectory``). Where single frames hold too little for their peaks to stand out of noise, pairs
+    of them are aligned instead, or fours, and so on.
 
     Parameters
     ----------
@@ -87,16 +83,59 @@ def align_frames(band: Band, *, shape: tuple[int, int], max_shift_px: float) -> 
     n = band.ft.shape[0]
     if n < 2:
         return Alignment(np.zeros((n, 2)), np.full(n, np.inf), float("inf"), 0, True)
-    scale = min(1.0, COARSE_GRID_PX / max(shape))
-    coarse = band.cropped(0.5 * scale)
-    shifts, signal = _search_widely(coarse, shape, max_shift_px)
-    if not signal:
-        return Alignment(np.zeros((n, 2)), np.full(n, np.inf), float("inf"), 0, False, signal=False)
-    weighting = _Weighting.of(band, shifts)
+    coarse = band.cropped(0.5 * min(1.0, COARSE_GRID_PX / max(shape)))
+    for group in _groupings(n):
+        members = np.array_split(np.arange(n), n // group)
+        shifts, signal = _search_widely(_added(coarse, members), shape, max_shift_px)
+        if signal:
+            found = _climbed(_added(band, members), shifts)
+            return found if group == 1 else _per_frame(found, members, group)
+    return Alignment(np.zeros((n, 2)), np.full(n, np.inf), float("inf"), 0, False, signal=False)
+
+
+def _groupings(n_frames: int) -> list[int]:
+    """Sizes of groups to try, as long as there are four groups."""
+    sizes = [1]
+    while n_frames // (2 * sizes[-1]) >= FEWEST_GROUPS:
+        sizes.append(2 * sizes[-1])
+    return sizes
+
+
+def _added(band: Band, members: list[Array]) -> Band:
+    """A band of the sums of frames that follow each other."""
+    if len(members) == len(band.ft):
+        return band
+    return Band(torch.stack([band.ft[int(m[0]) : int(m[-1]) + 1].sum(dim=0) for m in members]), band.fy, band.fx)
+
+
+def _per_frame(found: Alignment, members: list[Array], group: int) -> Alignment:
+    """Shifts of frames from those of groups: between the groups' middles, and straight on beyond the outer ones."""
+    middles = np.array([m.mean() for m in members])
+    frames = np.arange(int(members[-1][-1]) + 1)
+    left = np.clip(np.searchsorted(middles, frames) - 1, 0, len(middles) - 2)
+    share = (frames - middles[left]) / (middles[left + 1] - middles[left])
+    shifts = found.shifts_px[left] * (1.0 - share[:, None]) + found.shifts_px[left + 1] * share[:, None]
+    error = np.concatenate([np.full(len(m), e) for m, e in zip(members, found.error_px, strict=True)])
+    return replace(found, shifts_px=shifts - shifts[0], error_px=error, group=group)
+
+
+def _climbed(band: Band, shifts: FloatArray) -> Alignment:
+    """From shifts that are nearly right to the top of the likelihood with a smooth path."""
+    n = len(shifts)
+    weighting = Weighting.of(band, shifts)
+    for part in COARSE_PARTS:
+        inner = band.cropped(part * weighting.max_frequency)
+        weight = weighting.at(inner)
+        tried = smooth_trajectory(*_refine(inner, shifts, weight))[0]
+        if coherence(inner, tried, weight) > coherence(inner, shifts, weight):
+            shifts = tried
     error, sigma, change, iteration = np.full(n, np.inf), float("inf"), np.inf, 0
     for iteration in range(1, MAX_ITERATIONS + 1):
-        inner = band.cropped(weighting.max_frequency)
-        measured, information = _refine(inner, shifts, weighting.at(inner))
+        if iteration in (1, 3):
+            weighting = Weighting.of(band, shifts)
+            inner = band.cropped(weighting.max_frequency)
+            weight = weighting.at(inner)
+        measured, information = _stepped(inner, shifts, weight)
         smooth, sigma = smooth_trajectory(measured, information)
         smooth -= smooth[0]
         change = float(np.sqrt(np.mean((smooth - shifts) ** 2)))
@@ -105,40 +144,11 @@ def align_frames(band: Band, *, shape: tuple[int, int], max_shift_px: float) -> 
         error = np.where(trace > 0, np.sqrt(2.0 / np.maximum(trace, 1e-30)), np.inf)
         if change < CONVERGED_PX:
             break
-        if iteration in (1, 3):
-            weighting = _Weighting.of(band, shifts)
-    return Alignment(shifts, error, sigma, iteration, change < CONVERGED_PX)
-
-
-def _phases(shift: float, frequencies: Float[Tensor, " k"]) -> Complex[Tensor, " k"]:
-    angle = frequencies.double() * (-2.0 * math.pi * shift)
-    return torch.complex(torch.cos(angle), torch.sin(angle)).to(torch.complex64)
-
-
-def _moved(band: Band, i: int, shift: FloatArray) -> Complex[Tensor, "ky kx"]:
-    return band.ft[i] * _phases(shift[1], band.fy)[:, None] * _phases(shift[0], band.fx)[None, :]
-
-
-def _sum_of_moved(band: Band, shifts: FloatArray) -> Complex[Tensor, "ky kx"]:
-    total = torch.zeros_like(band.ft[0])
-    for i in range(len(shifts)):
-        total += _moved(band, i, shifts[i])
-    return total
-
-
-def _frequency(band: Band) -> Float[Tensor, "ky kx"]:
-    return torch.sqrt(band.fy[:, None] ** 2 + band.fx[None, :] ** 2)
-
-
-def _multiplicity(band: Band) -> Float[Tensor, " kx"]:
-    """How often each column of a half transform occurs in the whole one."""
-    return torch.where(band.fx == 0, 1.0, 2.0).to(band.fx.dtype)
-
-
-def _without_lowest(weight: Float[Tensor, "ky kx"], band: Band) -> Float[Tensor, "ky kx"]:
-    """Drop frequencies of the illumination, which does not move with the specimen."""
-    step = max(float(band.fy[1] - band.fy[0]), float(band.fx[1] - band.fx[0]))
-    return torch.where(_frequency(band) > 2.5 * step, weight, 0.0)
+    aligned, before = (coherence(inner, s, weight) for s in (shifts, np.zeros_like(shifts)))
+    return Alignment(
+        shifts, error, sigma, iteration, change < CONVERGED_PX,
+        max_frequency=weighting.max_frequency, sharpness=aligned / before if before > 0 else float("inf"),
+    )  # fmt: skip
 
 
 def _search_widely(band: Band, shape: tuple[int, int], max_shift_px: float) -> tuple[FloatArray, bool]:
@@ -146,9 +156,9 @@ def _search_widely(band: Band, shape: tuple[int, int], max_shift_px: float) -> t
 
     Returns the shifts, and whether at least half of the peaks stand out of their maps.
     """
-    ny, nx = band.ft.shape[1], 2 * band.ft.shape[2] - 1
-    frequency = _frequency(band)
-    weight = _without_lowest(torch.exp(-0.5 * FIRST_BFACTOR_PX2 * frequency**2), band)
+    ny, nx = fast_size(band)
+    frequency = radial_frequency(band)
+    weight = without_lowest(torch.exp(-0.5 * FIRST_BFACTOR_PX2 * frequency**2), band)
     step_y, step_x = shape[0] / ny, shape[1] / nx
     y = torch.fft.fftfreq(ny, 1.0 / ny, device=frequency.device)
     x = torch.fft.fftfreq(nx, 1.0 / nx, device=frequency.device)
@@ -157,11 +167,10 @@ def _search_widely(band: Band, shape: tuple[int, int], max_shift_px: float) -> t
     shifts, share = np.zeros((n, 2)), 1.0 - 1.0 / n
     heights: list[float] = []
     for last in (False, False, True):
-        total = _sum_of_moved(band, shifts)
+        total = sum_of_moved(band, shifts)
         for i in range(n):
-            cross = band.ft[i].conj() * (total - _moved(band, i, shifts[i])) * weight
-            rows = torch.roll(cross, (ny + 1) // 2, dims=0)
-            ccf = torch.fft.irfft2(rows, s=(ny, nx))
+            cross = band.ft[i].conj() * (total - moved_frame(band, i, shifts[i])) * weight
+            ccf = picture_of_band(cross, (ny, nx))
             peak = int(torch.where(allowed, ccf, -torch.inf).argmax())
             if last:
                 heights.append(_peak_height(ccf, float(ccf.flatten()[peak])))
@@ -172,8 +181,9 @@ def _search_widely(band: Band, shape: tuple[int, int], max_shift_px: float) -> t
 
 def _peak_height(ccf: Float[Tensor, "y x"], peak: float) -> float:
     """Height of a peak above the median of its map, in (robust) standard deviations of the map."""
-    median = ccf.median()
-    return (peak - float(median)) / (1.4826 * float((ccf - median).abs().median()) + 1e-30)
+    some = ccf[::2, ::2]
+    median = some.median()
+    return (peak - float(median)) / (1.4826 * float((some - median).abs().median()) + 1e-30)
 
 
 def _parabolic_peak(ccf: Float[Tensor, "y x"], row: int, column: int) -> FloatArray:
@@ -188,82 +198,19 @@ def _parabolic_peak(ccf: Float[Tensor, "y x"], row: int, column: int) -> FloatAr
     return np.array(place)
 
 
-@dataclass(frozen=True, eq=False)
-class _Weighting:
-    """Weight of each frequency, by shells, such that the correlation is a log-likelihood."""
-
-    weight: FloatArray
-    shell_width: float
-    max_frequency: float
-
-    @classmethod
-    def of(cls, band: Band, shifts: FloatArray) -> _Weighting:
-        """Measure signal and noise of the frames, given their present shifts.
-
-        Signal power is ``(|ΣF|² − Σ|F|²) / (n(n−1))``, noise power the rest of the frames' mean
-        power; both are averaged over shells, and the signal is smoothed and ends where it is lost.
-        """
-        n = len(shifts)
-        frequency = _frequency(band)
-        width = max(float(band.fx[-1]) / N_SHELLS, float(band.fx[1]), float(band.fy[1] - band.fy[0]))
-        shell = (frequency / width).long().clamp_max(N_SHELLS).flatten()
-        multiplicity = _multiplicity(band).expand_as(frequency).double()
-
-        def shells(values: Tensor) -> FloatArray:
-            out = torch.zeros(N_SHELLS + 1, dtype=torch.float64, device=values.device)
-            out.index_add_(0, shell, (values.double() * multiplicity).flatten())
-            return out[:N_SHELLS].cpu().numpy()
-
-        count = np.maximum(shells(torch.ones_like(frequency)), 1.0)
-        total = _sum_of_moved(band, shifts)
-        each = torch.zeros_like(frequency)
-        for i in range(n):
-            each += band.ft[i].abs().square()
-        signal = shells(_without_lowest(total.abs().square() - each, band)) / (n * (n - 1)) / count
-        noise = np.maximum(shells(each) / n / count - np.maximum(signal, 0.0), 1e-30)
-        snr = _smooth_decay(signal / noise, count, n)
-        weight = snr / (1.0 + (n - 1) * snr) / noise
-        told = count * (np.arange(N_SHELLS) + 0.5) ** 2 * snr**2 / (1.0 / (n - 1) + snr)
-        enough = int(np.searchsorted(np.cumsum(told), 0.995 * told.sum())) + 1
-        return cls(weight, width, min(enough, N_SHELLS) * width)
-
-    def at(self, band: Band) -> Float[Tensor, "ky kx"]:
-        """The weight of every coefficient of a band."""
-        frequency = _frequency(band)
-        position = frequency / self.shell_width - 0.5
-        low = position.floor().long().clamp(0, N_SHELLS - 1)
-        high = (low + 1).clamp_max(N_SHELLS - 1)
-        table = torch.as_tensor(self.weight, dtype=torch.float32, device=frequency.device)
-        fraction = (position - low).clamp(0.0, 1.0)
-        weight = table[low] * (1.0 - fraction) + table[high] * fraction
-        return _without_lowest(torch.where(frequency <= self.max_frequency, weight, 0.0), band)
-
-
-def _smooth_decay(snr: FloatArray, count: FloatArray, n: int) -> FloatArray:
-    """Shell-wise signal-to-noise ratio, smoothed, positive, and ended where noise has taken over."""
-    kernel = np.array([1.0, 2.0, 3.0, 2.0, 1.0])
-    smooth = np.convolve(snr * count, kernel, "same") / np.convolve(count, kernel, "same")
-    # The sum of n(n-1)/2 independent products of noise has this spread, in units of the noise.
-    spread = np.sqrt(2.0 / (n * (n - 1)) / np.convolve(count / 2.0, kernel / 3.0, "same"))
-    above = smooth > 2.0 * spread
-    last = int(np.flatnonzero(above).max()) if above.any() else min(8, len(snr) - 1)
-    smooth = np.where(np.arange(len(snr)) <= last, np.maximum(smooth, 0.25 * spread), 0.0)
-    return smooth
-
-
 def _refine(band: Band, shifts: FloatArray, weight: Float[Tensor, "ky kx"]) -> tuple[FloatArray, FloatArray]:
     """One round of peaks near the present shifts: new shifts ``[n, 2]`` and information ``[n, 2, 2]``."""
-    total = _sum_of_moved(band, shifts)
-    weight = weight * _multiplicity(band)[None, :]
+    total = sum_of_moved(band, shifts)
+    weight = weight * multiplicity(band)[None, :]
     step = 0.25 / max(float(band.fx[-1]), 1e-6)
     offsets = torch.arange(-3, 4, dtype=torch.float64) * step
-    window_y = torch.stack([_phases(-float(d), band.fy) for d in offsets])
-    window_x = torch.stack([_phases(-float(d), band.fx) for d in offsets])
+    window_y = torch.stack([phases(-float(d), band.fy) for d in offsets])
+    window_x = torch.stack([phases(-float(d), band.fx) for d in offsets])
     measured, information = shifts.copy(), np.zeros((len(shifts), 2, 2))
     # The others' mean is off by -1/(n-1) of a frame's own error, so a full step would overshoot.
     share = 1.0 - 1.0 / len(shifts)
     for i in range(len(shifts)):
-        moved = _moved(band, i, shifts[i])
+        moved = moved_frame(band, i, shifts[i])
         cross = moved.conj() * (total - moved) * weight
         scores = (window_y @ cross @ window_x.T).real
         peak = int(scores.argmax())
@@ -271,6 +218,22 @@ def _refine(band: Band, shifts: FloatArray, weight: Float[Tensor, "ky kx"]) -> t
         offset, hessian = _newton(cross, band, start, reach=step)
         measured[i] += share * offset
         information[i] = hessian
+    return measured, information
+
+
+def _stepped(band: Band, shifts: FloatArray, weight: Float[Tensor, "ky kx"]) -> tuple[FloatArray, FloatArray]:
+    """One Newton step of every frame from shifts that are nearly right: new ones, and information ``[n, 2, 2]``."""
+    found = derivatives(band, shifts, weight)
+    reach = 0.5 / max(float(band.fx[-1]), 1e-6)
+    share = 1.0 - 1.0 / len(shifts)
+    measured, information = shifts.copy(), np.zeros((len(shifts), 2, 2))
+    for i, (gradient, hessian) in enumerate(zip(found.gradient, found.hessian, strict=True)):
+        if np.linalg.eigvalsh(hessian)[0] <= 0:
+            continue
+        step = np.linalg.solve(hessian, gradient)
+        if np.abs(step).max() < reach:
+            measured[i] += share * step
+            information[i] = hessian
     return measured, information
 
 
@@ -300,7 +263,7 @@ def _derivatives(cross: Complex[Tensor, "ky kx"], band: Band, place: FloatArray)
     """Gradient (x, y) and minus the Hessian of the correlation at a point."""
     factors = []
     for frequencies, at in ((band.fy, place[1]), (band.fx, place[0])):
-        phase = _phases(-at, frequencies)
+        phase = phases(-at, frequencies)
         omega = (2.0 * math.pi * frequencies).to(torch.complex64)
         factors.append(torch.stack([phase, 1j * omega * phase, -(omega**2) * phase]))
     moments = (factors[0] @ cross @ factors[1].T).real.double().cpu().numpy()

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.fft
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex
 from torch import Tensor
 
 from halfmap.errors import BadInputError
 from halfmap.fourier.periodogram import binned_power, centred_amplitude
-from halfmap.motion.align import Alignment, Band, align_frames, band_indices
+from halfmap.motion.align import Alignment, align_frames
+from halfmap.motion.band import Band, band_indices, rfft2
 from halfmap.motion.frames import FrameCorrector, Frames
+from halfmap.motion.local import NO_SIGNAL, NOT_WANTED, LocalMotion, find_local_motion
 from halfmap.motion.sums import plan_sums, sum_frames
+from halfmap.motion.surface import LocalModel
 from halfmap.motion.trajectory import motion_A
 from halfmap.typing import Array, FloatArray
 
@@ -39,6 +41,12 @@ class MovieSettings:
     dose_weighting: bool = True
     unweighted: bool = False
     """Whether the sum without dose weighting is wanted too."""
+    halves: bool = False
+    """Whether sums of the odd and of the even frames are wanted too."""
+    local: bool = True
+    """Whether local motion is looked for."""
+    patches: int | None = None
+    """Patches along the longer edge, if they are not to be chosen."""
     max_shift_A: float = 80.0
     seed: int = 0
 
@@ -50,6 +58,8 @@ class MotionResult:
     weighted: FloatArray
     unweighted: FloatArray | None
     """None where it was not asked for."""
+    halves: tuple[FloatArray, ...]
+    """Sums of the 1st, 3rd, ... and of the 2nd, 4th, ... usable frame, where they were asked for."""
     pixel_size_A: float
     power_spectrum: FloatArray
     """Centred square picture of amplitudes."""
@@ -58,13 +68,19 @@ class MotionResult:
     shifts_A: FloatArray
     """``[n, 2]`` (x, y) shift applied to each frame, relative to the first."""
     alignment: Alignment
+    local: LocalMotion
+    """What was found of local motion, in binned px."""
+    local_model: LocalModel | None
+    """The local shifts that were applied, in binned px, with no mean over the frame."""
     motion_total_A: float
     motion_early_A: float
     motion_late_A: float
+    motion_local_A: float
+    """Longest local shift of any place."""
 
 
 def correct_movie(frames: Frames, settings: MovieSettings, *, movie_file: str | Path, device: str) -> MotionResult:
-    """Align the frames of a movie as wholes and add them, weighted by dose.
+    """Align the frames of a movie, as wholes and locally, and add them, weighted by dose.
 
     Parameters
     ----------
@@ -80,11 +96,15 @@ def correct_movie(frames: Frames, settings: MovieSettings, *, movie_file: str | 
     shape = binned_shape(frames.shape, settings.binning, movie_file)
     pixel_size_A = settings.pixel_size_A * frames.shape[1] / shape[1]
     usable = frames.usable
+    numbers = np.flatnonzero(usable)
     frames_ft = transform_frames(frames, shape, seed=settings.seed, device=device)
     band = alignment_band(frames_ft, shape, pixel_size_A)
-    reach = settings.max_shift_A / pixel_size_A
-    alignment = align_frames(band, shape=shape, max_shift_px=reach)
-    shifts = fill_left_out(alignment.shifts_px, usable)
+    alignment = align_frames(band, shape=shape, max_shift_px=settings.max_shift_A / pixel_size_A)
+    local = local_motion(band, alignment, numbers, len(usable), shape, pixel_size_A, settings)
+    shifts, model = fill_left_out(alignment.shifts_px, usable), local.model
+    if model is not None:
+        # The mean over the frame of the local motion is whole-frame motion.
+        shifts, model = shifts + model.mean_px(len(usable)), model.without_mean()
     dose = settings.pre_exposure_e_per_A2 + settings.dose_per_frame_e_per_A2 * np.arange(1, len(usable) + 1)
     plan = plan_sums(
         shifts[usable],
@@ -92,22 +112,55 @@ def correct_movie(frames: Frames, settings: MovieSettings, *, movie_file: str | 
         pixel_size_A=pixel_size_A,
         voltage_kV=settings.voltage_kV,
         dose_weighting=settings.dose_weighting,
+        frames=numbers,
     )
-    sums = sum_frames(frames_ft, shape, plan)
-    power, power_pixel_size_A = binned_power(sums.power, shape, pixel_size_A)
-    shifts_A = shifts * pixel_size_A
-    total, early, late = motion_A(shifts_A, dose)
+    pictures = sum_frames(frames_ft, shape, plan, local=model, unweighted=settings.unweighted)
+    halves = []
+    if settings.halves and len(numbers) > 1:
+        halves = [sum_frames(frames_ft[i::2], shape, plan.every_other(i), local=model).weighted for i in (0, 1)]
+    power, power_pixel_size_A = binned_power(pictures.power, shape, pixel_size_A)
+    total, early, late = motion_A(shifts * pixel_size_A, dose)
     return MotionResult(
-        weighted=_image(sums.weighted, shape),
-        unweighted=_image(sums.unweighted, shape) if settings.unweighted else None,
+        weighted=pictures.weighted.cpu().numpy(),
+        unweighted=None if pictures.unweighted is None else pictures.unweighted.cpu().numpy(),
+        halves=tuple(half.cpu().numpy() for half in halves),
         pixel_size_A=pixel_size_A,
         power_spectrum=centred_amplitude(power),
         power_spectrum_pixel_size_A=power_pixel_size_A,
-        shifts_A=shifts_A,
+        shifts_A=shifts * pixel_size_A,
         alignment=alignment,
+        local=local,
+        local_model=model,
         motion_total_A=total,
         motion_early_A=early,
         motion_late_A=late,
+        motion_local_A=0.0 if model is None else model.largest_px(len(usable)) * pixel_size_A,
+    )
+
+
+def local_motion(
+    band: Band,
+    alignment: Alignment,
+    numbers: Array,
+    n_frames: int,
+    shape: tuple[int, int],
+    pixel_size_A: float,
+    settings: MovieSettings,
+) -> LocalMotion:
+    """Local motion about a global one, if it is wanted and there is any signal to find it by."""
+    if not settings.local:
+        return LocalMotion(None, NOT_WANTED)
+    if not alignment.signal:
+        return LocalMotion(None, NO_SIGNAL)
+    return find_local_motion(
+        band,
+        alignment.shifts_px,
+        frames=numbers,
+        n_frames=n_frames,
+        shape=shape,
+        pixel_size_A=pixel_size_A,
+        max_frequency=alignment.max_frequency,
+        per_edge=settings.patches,
     )
 
 
@@ -129,10 +182,7 @@ def transform_frames(frames: Frames, shape: tuple[int, int], *, seed: int, devic
     out = torch.empty((len(indices), shape[0], shape[1] // 2 + 1), dtype=torch.complex64, device=device)
     for place, index in enumerate(indices):
         image = corrector.corrected(int(index))
-        if out.device.type == "cpu":
-            transform = torch.from_numpy(scipy.fft.rfft2(image))  # Half to nine tenths of torch's time.
-        else:
-            transform = torch.fft.rfft2(torch.from_numpy(image).to(device))
+        transform = rfft2(torch.from_numpy(image).to(device))
         out[place] = transform if shape == frames.shape else cropped(transform, frames.shape, shape)
     return out
 
@@ -168,9 +218,3 @@ def fill_left_out(shifts_px: FloatArray, usable: Array) -> FloatArray:
     every = np.arange(len(usable))
     filled = np.stack([np.interp(every, at, shifts_px[:, axis]) for axis in (0, 1)], axis=1)
     return np.asarray(filled - filled[0])
-
-
-def _image(transform: Complex[Tensor, "y kx"], shape: tuple[int, int]) -> Float[np.ndarray, "y x"]:
-    if transform.device.type == "cpu":
-        return np.asarray(scipy.fft.irfft2(transform.numpy(), s=shape))
-    return np.asarray(torch.fft.irfft2(transform, s=shape).cpu().numpy())

@@ -32,7 +32,8 @@ class MovieFiles:
 def process_movie(files: MovieFiles, *, device: str, float16: bool) -> dict[str, Any]:
     """Correct one movie and write its outputs.
 
-    Written are ``<stem>.mrc``, ``<stem>_ps.mrc``, ``<stem>.star``, and ``<stem>_noDW.mrc`` if wanted.
+    Written are ``<stem>.mrc``, ``<stem>_ps.mrc``, ``<stem>.star``, and if wanted ``<stem>_noDW.mrc``,
+    ``<stem>_odd.mrc`` and ``<stem>_even.mrc``.
 
     Returns
     -------
@@ -58,6 +59,9 @@ def process_movie(files: MovieFiles, *, device: str, float16: bool) -> dict[str,
     if result.unweighted is not None:
         names["micrograph_unweighted_name"] = f"{files.stem}_noDW.mrc"
         write_image(names["micrograph_unweighted_name"], result.unweighted, result.pixel_size_A, dtype=dtype)
+    for which, half in zip(("odd", "even"), result.halves, strict=False):
+        names[f"micrograph_{which}_name"] = f"{files.stem}_{which}.mrc"
+        write_image(names[f"micrograph_{which}_name"], half, result.pixel_size_A, dtype=dtype)
     names["power_spectrum_name"] = f"{files.stem}_ps.mrc"
     write_image(names["power_spectrum_name"], result.power_spectrum, result.power_spectrum_pixel_size_A)
     write_motion_star(Path(names["micrograph_metadata"]), files, settings, frames, result)
@@ -75,6 +79,14 @@ def process_movie(files: MovieFiles, *, device: str, float16: bool) -> dict[str,
         "shift_error_px": _finite(float(np.median(result.alignment.error_px))),
         "converged": result.alignment.converged,
         "aligned": result.alignment.signal,
+        "frames_grouped": result.alignment.group,
+        "motion_fastest_A": float(np.hypot(*np.diff(result.shifts_A, axis=0).T).max(initial=0.0)),
+        "motion_local_A": result.motion_local_A,
+        "local_reason": result.local.reason,
+        "local_order": [result.local.space_order, result.local.time_order],
+        "patches": list(result.local.grid),
+        "sharpness_global": _finite(result.alignment.sharpness),
+        "sharpness_local": _finite(result.local.sharpness),
         "message": movie.message,
     }
 
@@ -89,7 +101,9 @@ def write_motion_star(
     """Write a motion in the form that RELION's polishing reads.
 
     ``rlnMicrographShiftX/Y`` are the shifts applied to the frames, in pixels of the movie as
-    recorded, relative to the first frame: they undo the motion. Frames are numbered from 1.
+    recorded, relative to the first frame: they undo the motion. Frames are numbered from 1. The local model is
+    RELION's: 36 coefficients (``motion.surface.LocalModel``) of the shifts to apply besides. A block of our own
+    holds what each patch tells by itself.
     """
     rows, columns = frames.shape
     general: dict[str, Any] = {
@@ -107,7 +121,7 @@ def write_motion_star(
         "rlnMicrographPreExposure": settings.pre_exposure_e_per_A2,
         "rlnVoltage": settings.voltage_kV,
         "rlnMicrographStartFrame": 1,
-        "rlnMotionModelVersion": 0,
+        "rlnMotionModelVersion": 0 if result.local_model is None else 1,
     }
     shifts_px = result.shifts_A / settings.pixel_size_A
     blocks: dict[str, Any] = {
@@ -118,6 +132,15 @@ def write_motion_star(
             "rlnMicrographShiftY": shifts_px[:, 1],
         },
     }
+    if result.local_model is not None:
+        recorded = result.local_model.scaled(result.pixel_size_A / settings.pixel_size_A)
+        coefficients = recorded.coefficients_px.reshape(-1)
+        blocks["local_motion_model"] = {
+            "rlnMotionModelCoeffsIdx": np.arange(len(coefficients)),
+            "rlnMotionModelCoeff": coefficients,
+        }
+    if len(result.local.centres):
+        blocks["halfmap_patches"] = _patch_rows(result, frames, settings)
     y, x = np.nonzero(frames.replaced)
     if len(x):
         blocks["hot_pixels"] = {"rlnCoordinateX": x.astype(np.float64), "rlnCoordinateY": y.astype(np.float64)}
@@ -128,3 +151,19 @@ def write_motion_star(
             "halfmapReason": [reason for _, reason in left_out],
         }
     write_star(path, blocks)
+
+
+def _patch_rows(result: MotionResult, frames: Frames, settings: MovieSettings) -> dict[str, Any]:
+    """Positions (px as recorded) of patches and, frame by frame, the shifts (px as recorded) that each asks for."""
+    local, numbers = result.local, np.flatnonzero(frames.usable) + 1
+    n_patches = len(local.centres)
+    places = (local.centres + 0.5) * np.array(frames.shape[::-1])
+    tracks = (local.tracks_px * (result.pixel_size_A / settings.pixel_size_A)).reshape(-1, 2)
+    return {
+        "halfmapPatchNumber": np.repeat(np.arange(1, n_patches + 1), len(numbers)),
+        "rlnCoordinateX": np.repeat(places[:, 0], len(numbers)),
+        "rlnCoordinateY": np.repeat(places[:, 1], len(numbers)),
+        "rlnMicrographFrameNumber": np.tile(numbers, n_patches),
+        "halfmapLocalShiftX": tracks[:, 0],
+        "halfmapLocalShiftY": tracks[:, 1],
+    }

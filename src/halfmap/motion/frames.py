@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ HOT_SD: Final = 6.0
 """A pixel whose summed frames lie this many standard deviations above the mean is hot (RELION's rule)."""
 FLASH_SD: Final = 25.0
 """The same in one frame: a cosmic ray, or a saturated read-out."""
+SAMPLED_ROWS: Final = 8
+"""Every so many rows tell the mean and spread of a frame for that."""
 MAX_BAD_SHARE: Final = 0.05
 """A frame with more non-finite pixels, or a movie with more defects than this, is not usable."""
 ODD_DOSE_FACTOR: Final = 3.0
@@ -148,7 +151,10 @@ def _reasons(raw: list[Array]) -> list[str]:
 def _hot_and_dead(total: FloatArray, gain: FloatArray | None, known: Array, *, counting: bool) -> tuple[Array, Array]:
     good = ~known
     corrected = total if gain is None else total * gain
-    mean, sd = float(corrected[good].mean(dtype=np.float64)), float(corrected[good].std(dtype=np.float64))
+    values = corrected[good]
+    mean = float(values.mean(dtype=np.float64))
+    values -= np.float32(mean)
+    sd = math.sqrt(float(np.dot(values, values)) / max(values.size, 1))
     hot = good & (corrected > mean + HOT_SD * sd)
     dead = np.zeros_like(hot)
     if counting:
@@ -180,7 +186,8 @@ class FrameCorrector:
         bad, defects = frames.defects, self._defects
         if defects.size:
             image.reshape(-1)[defects] = 0.0
-        limit = float(image.mean(dtype=np.float64)) + FLASH_SD * float(image.std())
+        some = image[::SAMPLED_ROWS]
+        limit = float(some.mean()) + FLASH_SD * float(some.std())
         if float(image.max()) > limit:
             flash = binary_dilation(image > limit)
             bad = bad | flash

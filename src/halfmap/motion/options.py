@@ -25,6 +25,13 @@ class MotionOptions(OpticsOptions):
         0.0, help="Exposure before the first frame.", advanced=True, ge=0.0, le=1000.0
     )
     save_unweighted: bool = option(False, help="Also write the sum without dose weighting (_noDW).", advanced=True)
+    local: bool = option(True, help="Correct local motion too, where patches left out confirm it.")
+    patches: int | None = option(
+        None, help="Patches along the longer edge of the frame; chosen if not given.", advanced=True, ge=2, le=16
+    )
+    save_halves: bool = option(
+        False, help="Also write sums of the odd and of the even frames, to train denoisers with.", advanced=True
+    )
     float16: bool = option(False, help="Write micrographs with 16 bits a pixel (MRC mode 12).", advanced=True)
     max_shift_A: float = option(
         80.0, help="Largest motion looked for between any two frames.", advanced=True, gt=0.0, le=1000.0

@@ -14,8 +14,15 @@ from halfmap.motion.options import MotionOptions
 
 NO_DOSE: Final = 1.0
 """Exposure of a frame where none is known and none is needed: it only spaces the groups of spectra."""
+FAST_A: Final = 5.0
+"""A motion from one frame to the next that blurs what lies finer than about twice its length."""
+_STATISTICS: Final = (
+    "motion_total_A", "motion_early_A", "motion_late_A", "motion_local_A", "motion_fastest_A", "shift_error_px",
+    "sharpness_global", "sharpness_local", "local_reason", "local_order", "patches", "frames", "frames_grouped",
+)  # fmt: skip
 _RESULT_COLUMNS: Final = (
-    "micrograph_name", "micrograph_metadata", "micrograph_unweighted_name", "power_spectrum_name",
+    "micrograph_name", "micrograph_metadata", "micrograph_unweighted_name",
+    "micrograph_odd_name", "micrograph_even_name", "power_spectrum_name",
     "motion_total_A", "motion_early_A", "motion_late_A",
 )  # fmt: skip
 
@@ -37,11 +44,34 @@ def movie_files(movies: ImageSet, stems: Sequence[Path], options: MotionOptions,
             binning=options.binning,
             dose_weighting=options.dose_weighting,
             unweighted=options.save_unweighted,
+            halves=options.save_halves,
+            local=options.local,
+            patches=options.patches,
             max_shift_A=options.max_shift_A,
             seed=seed,
         )
         tasks.append(MovieFiles(Path(name), options.gain or stated, stems[i], settings, options.dose_total_e_per_A2))
     return tasks
+
+
+def verdict(value: Mapping[str, Any]) -> str:
+    """What is wrong with a movie as a whole, from what ``motion.files.process_movie`` returned; empty if nothing is."""
+    left_out = len(value["left_out"])
+    if 2 * left_out > value["frames"]:
+        return f"{left_out} of {value['frames']} frames were left out"
+    if not value["aligned"]:
+        return "the frames have no signal in common; they were added without shifts"
+    if not value["converged"]:
+        return "the alignment did not converge"
+    if value["motion_fastest_A"] > FAST_A:
+        return f"it moves by {value['motion_fastest_A']:.1f} Å from one frame to the next, which blurs the frames"
+    return ""
+
+
+def statistics_of(done: Sequence[tuple[int, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """One JSON-able row a movie, for the report."""
+    return [{"micrograph": value["micrograph_name"], **{key: value[key] for key in _STATISTICS},
+             "verdict": verdict(value)} for _, value in done]  # fmt: skip
 
 
 def micrographs_of(movies: ImageSet, done: Sequence[tuple[int, Mapping[str, Any]]]) -> ImageSet:

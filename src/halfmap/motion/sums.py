@@ -11,21 +11,44 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from halfmap.motion.band import irfft2
 from halfmap.motion.sums_fast import accumulate
+from halfmap.motion.surface import LocalModel
+from halfmap.motion.warp import prefiltered, warp_added
 from halfmap.optics.dose import dose_weights
 from halfmap.typing import Array, FloatArray
 
 N_RADII: Final = 4096
 """Entries of the table of dose weights, from frequency 0 to the corner's."""
+LIKE_PX: Final = 0.1
+"""Frames whose local shifts differ by less than this are warped together."""
 
 
 @dataclass(frozen=True, eq=False)
+class Pictures:
+    """Sums ``[y, x]`` of the frames, and the summed power of their groups."""
+
+    weighted: Float[Tensor, "y x"]
+    unweighted: Float[Tensor, "y x"] | None
+    """None where it was not asked for."""
+    power: Float[Tensor, "y kx"]
+
+
+@dataclass(eq=False)
 class Sums:
-    """Transforms ``[y, x//2+1]`` of the sums, and the summed power of the groups."""
+    """Transforms ``[y, x//2+1]`` that frames are added to."""
 
     weighted: Complex[Tensor, "y kx"]
     unweighted: Complex[Tensor, "y kx"]
+    group: Complex[Tensor, "y kx"]
+    """Sum of the frames of the power-spectrum group that is not yet complete."""
     power: Float[Tensor, "y kx"]
+
+    @classmethod
+    def empty(cls, like: Complex[Tensor, "y kx"]) -> Sums:
+        """Zeros of a frame's size."""
+        weighted, unweighted, group = (torch.zeros_like(like) for _ in range(3))
+        return cls(weighted, unweighted, group, torch.zeros_like(like.real))
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +59,15 @@ class SumPlan:
     """``[n, 2]`` (x, y) shifts to apply."""
     weights: FloatArray
     """``[n, N_RADII]`` weight of each frame by frequency, from 0 to sqrt(1/2) cycles/px."""
-    groups: Array
-    """``[n]`` number of the power-spectrum group of each frame, non-decreasing."""
+    ends: Array
+    """``[n]`` bool: whether a frame is the last of its power-spectrum group."""
+    frames: Array
+    """``[n]`` numbers of the frames in the movie, from 0."""
+
+    def every_other(self, first: int) -> SumPlan:
+        """The plan of every second frame, from the first or the second on."""
+        part = slice(first, None, 2)
+        return SumPlan(self.shifts_px[part], self.weights[part], self.ends[part], self.frames[part])
 
 
 def plan_sums(
@@ -47,6 +77,7 @@ def plan_sums(
     pixel_size_A: float,
     voltage_kV: float,
     dose_weighting: bool,
+    frames: Array,
     group_dose_e_per_A2: float = 4.0,
 ) -> SumPlan:
     """Weights and groups of the frames that take part.
@@ -61,6 +92,8 @@ def plan_sums(
         For the damage at each frequency.
     dose_weighting
         Whether damaged frequencies count less; if not, all frames count alike.
+    frames
+        ``[n]`` their numbers in the movie, from 0.
     group_dose_e_per_A2
         Exposure of the frames that are added before a power spectrum is taken.
     """
@@ -75,40 +108,120 @@ def plan_sums(
         table = np.full((n, N_RADII), 1.0 / math.sqrt(n), np.float32)
     since_start = np.maximum(dose_e_per_A2 - dose_e_per_A2[0], 0.0)
     groups = np.floor(since_start / group_dose_e_per_A2 + 1e-6).astype(np.int64)
-    return SumPlan(np.asarray(shifts_px, np.float64), table, groups)
+    ends = np.append(groups[1:] != groups[:-1], True)
+    return SumPlan(np.asarray(shifts_px, np.float64), table, ends, frames)
 
 
-def sum_frames(frames_ft: Complex[Tensor, "n y kx"], shape: tuple[int, int], plan: SumPlan) -> Sums:
-    """Shift and add the frames; numba on the CPU, plain torch elsewhere."""
+def sum_frames(
+    frames_ft: Complex[Tensor, "n y kx"],
+    shape: tuple[int, int],
+    plan: SumPlan,
+    *,
+    local: LocalModel | None = None,
+    unweighted: bool = False,
+) -> Pictures:
+    """Shift and add the frames.
+
+    Frames are weighted and shifted as wholes in Fourier space. Where there is local motion, those with nearly the
+    same are then added, brought to real space, and warped; the power spectrum is that before warping.
+
+    Parameters
+    ----------
+    frames_ft
+        Transforms of the usable frames.
+    shape
+        Rows and columns of a frame.
+    plan
+        Shifts, weights and groups.
+    local
+        Local shifts to apply besides.
+    unweighted
+        Whether the sum without dose weights is wanted too.
+    """
+    sums = Sums.empty(frames_ft[0])
+    if local is None:
+        add_frames(frames_ft, shape, plan, slice(0, len(frames_ft)), sums)
+        return Pictures(
+            irfft2(sums.weighted, shape), irfft2(sums.unweighted, shape) if unweighted else None, sums.power
+        )
+    surfaces = local.surfaces_px(plan.frames)
+    wanted = ("weighted", "unweighted") if unweighted else ("weighted",)
+    total = {name: torch.zeros(shape, dtype=torch.float32, device=frames_ft.device) for name in wanted}
+    for part in like_surfaces(surfaces):
+        sums.weighted.zero_()
+        sums.unweighted.zero_()
+        add_frames(frames_ft, shape, plan, part, sums)
+        surface = surfaces[part].mean(axis=0)
+        for name in wanted:
+            transform = getattr(sums, name)
+            if np.abs(surface).sum(axis=1).max() < 0.5 * LIKE_PX:
+                total[name] += irfft2(transform, shape)
+            else:
+                warp_added(irfft2(prefiltered(transform, shape), shape), surface, total[name])
+    return Pictures(total["weighted"], total.get("unweighted"), sums.power)
+
+
+def like_surfaces(surfaces_px: FloatArray) -> list[slice]:
+    """Runs of frames whose local shifts ``[n, 2, 6]`` differ by less than a tenth of a pixel everywhere."""
+    edge = np.linspace(-0.5, 0.5, 9)
+    x, y = np.meshgrid(edge, edge)
+    fields = surfaces_px @ np.stack([np.ones_like(x), x, x * x, y, y * y, x * y]).reshape(6, -1)
+    runs, start = [], 0
+    for i in range(1, len(fields) + 1):
+        if i == len(fields) or np.linalg.norm(fields[i] - fields[start], axis=0).max() > LIKE_PX:
+            runs.append(slice(start, i))
+            start = i
+    return runs
+
+
+def add_frames(
+    frames_ft: Complex[Tensor, "n y kx"], shape: tuple[int, int], plan: SumPlan, part: slice, sums: Sums
+) -> None:
+    """Shift some of the frames and add them to the sums; numba on the CPU, plain torch elsewhere."""
     if frames_ft.device.type != "cpu":
-        return sum_frames_plainly(frames_ft, shape, plan)
-    phase_y, phase_x = _phases(shape, plan.shifts_px, frames_ft.device)
+        add_frames_plainly(frames_ft, shape, plan, part, sums)
+        return
+    phase_y, phase_x = _phases(shape, plan.shifts_px[part], frames_ft.device)
     fy, fx = _frequencies(shape, frames_ft.device)
-    weighted, unweighted, power = accumulate(
-        frames_ft.numpy(), phase_y.numpy(), phase_x.numpy(), fy.numpy(), fx.numpy(), plan.weights, plan.groups
-    )
-    return Sums(torch.from_numpy(weighted), torch.from_numpy(unweighted), torch.from_numpy(power))
+    accumulate(
+        frames_ft[part].numpy(), phase_y.numpy(), phase_x.numpy(), fy.numpy(), fx.numpy(),
+        plan.weights[part], plan.ends[part],
+        sums.weighted.numpy(), sums.unweighted.numpy(), sums.group.numpy(), sums.power.numpy(),
+    )  # fmt: skip
 
 
-def sum_frames_plainly(frames_ft: Complex[Tensor, "n y kx"], shape: tuple[int, int], plan: SumPlan) -> Sums:
-    """The plain torch form of ``sum_frames``: the reference of the fast one, and the one for CUDA."""
+def add_frames_plainly(
+    frames_ft: Complex[Tensor, "n y kx"], shape: tuple[int, int], plan: SumPlan, part: slice, sums: Sums
+) -> None:
+    """The plain torch form of ``add_frames``: the reference of the fast one, and the one for CUDA.
+
+    Parameters
+    ----------
+    frames_ft
+        Transforms of the usable frames.
+    shape
+        Rows and columns of a frame.
+    plan
+        Shifts, weights and groups.
+    part
+        Which frames to add.
+    sums
+        What is added to.
+    """
     device = frames_ft.device
     phase_y, phase_x = _phases(shape, plan.shifts_px, device)
     fy, fx = _frequencies(shape, device)
     radius = torch.sqrt(fy[:, None] ** 2 + fx[None, :] ** 2) * ((N_RADII - 1) / math.sqrt(0.5))
     index = radius.round().long().clamp_max(N_RADII - 1)
     table = torch.as_tensor(plan.weights, device=device)
-    weighted, unweighted, group = (torch.zeros_like(frames_ft[0]) for _ in range(3))
-    power = torch.zeros_like(radius)
-    for i in range(len(frames_ft)):
+    for i in range(part.start, part.stop):
         moved = frames_ft[i] * phase_y[i][:, None] * phase_x[i][None, :]
-        weighted += moved * table[i][index]
-        unweighted += moved
-        group += moved
-        if i + 1 == len(frames_ft) or plan.groups[i + 1] != plan.groups[i]:
-            power += group.abs().square()
-            group.zero_()
-    return Sums(weighted, unweighted, power)
+        sums.weighted += moved * table[i][index]
+        sums.unweighted += moved
+        sums.group += moved
+        if plan.ends[i]:
+            sums.power += sums.group.abs().square()
+            sums.group.zero_()
 
 
 def _frequencies(shape: tuple[int, int], device: torch.device) -> tuple[Float[Tensor, " y"], Float[Tensor, " kx"]]:

@@ -6,6 +6,8 @@ import numpy as np
 
 from halfmap.typing import Array, FloatArray
 
+_LEAST_INFORMATION = 1e-8
+"""In 1/px²: nothing is known, but the equations can be solved."""
 _LOG_SIGMAS = np.linspace(np.log(0.01), np.log(30.0), 33)
 
 
@@ -37,8 +39,10 @@ def smooth_trajectory(measured_px: FloatArray, information: FloatArray) -> tuple
     differences = np.kron(np.diff(np.eye(n), n=2, axis=0), np.eye(2))
     roughness = differences.T @ differences
     weight = np.zeros((2 * n, 2 * n))
+    # A direction that no frame tells anything about stays as measured.
+    least = max(_LEAST_INFORMATION, 1e-10 * float(np.trace(information, axis1=1, axis2=2).max())) * np.eye(2)
     for i, h in enumerate(information):
-        weight[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = h
+        weight[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = h + least if informative[i] else h
     target = weight @ measured_px.reshape(-1)
 
     def solve(log_sigma: float) -> tuple[float, FloatArray]:

@@ -130,6 +130,24 @@ def motion_plot(tracks_A: Sequence[Array], names: Sequence[str]) -> bytes:
     return svg(figure)
 
 
+def patch_plot(
+    places_px: Array, measured_px: Array, model_px: Array | None, shape: tuple[int, int], exaggerated: float
+) -> bytes:
+    """Local paths of patches about their places in the frame: what each tells by itself, and the surface through them.
+
+    ``places_px [p, 2]``, ``measured_px`` and ``model_px [p, frames, 2]`` (drawn ``exaggerated`` times), ``shape``
+    rows and columns of the frame; the dot is the first frame.
+    """
+    figure, axes = new_figure(5.6, 0.4 + 5.0 * min(1.4, shape[0] / shape[1]))
+    for index, place in enumerate(places_px):
+        axes.plot(*(place + exaggerated * measured_px[index]).T, color=COLOURS[1], linewidth=0.9, alpha=0.7)
+        if model_px is not None:
+            axes.plot(*(place + exaggerated * model_px[index]).T, color=COLOURS[0], linewidth=1.5)
+        axes.plot(*place, "o", color="#444", markersize=2.5)
+    axes.set(xlim=(0, shape[1]), ylim=(shape[0], 0), xlabel="x (px)", ylabel="y (px)", aspect="equal")
+    return svg(figure)
+
+
 def _spread_colour(index: int, count: int) -> Any:
     from matplotlib import colormaps
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 FILE_COLUMNS = (
     "movie_name", "micrograph_name", "image_name", "original_image_name", "micrograph_metadata",
-    "micrograph_unweighted_name", "power_spectrum_name", "ctf_image_name", "gain_name",
+    "micrograph_unweighted_name", "micrograph_odd_name", "micrograph_even_name", "power_spectrum_name",
+    "ctf_image_name", "gain_name",
 )  # fmt: skip
 
 

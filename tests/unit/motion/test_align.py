@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from halfmap.motion.align import Band, _derivatives, align_frames, band_indices
+from halfmap.motion.align import _derivatives, align_frames
+from halfmap.motion.band import Band, band_indices
 
 
 def band_of(counts, limit=0.25):
@@ -73,7 +74,7 @@ def test_the_same_frames_give_the_same_bits(make_movie):
 
 
 def test_frames_of_noise_are_left_where_they_are():
-    counts = np.random.default_rng(1).poisson(1.0, (8, 256, 256)).astype(np.uint8)
+    counts = np.random.default_rng(1).poisson(1.0, (18, 256, 256)).astype(np.uint8)
     alignment = align_frames(band_of(counts), shape=(256, 256), max_shift_px=20.0)
     assert not alignment.signal
     assert np.all(alignment.shifts_px == 0)
@@ -98,3 +99,12 @@ def test_derivatives_of_the_correlation_are_those_of_finite_differences():
     ) / (4 * h * h)  # fmt: skip
     np.testing.assert_allclose(gradient, [along_x, along_y], rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(hessian[0, 1], -mixed, rtol=1e-3, atol=1e-3)
+
+
+def test_frames_too_faint_to_be_aligned_alone_are_grouped(make_movie):
+    movie = make_movie(n=48, dose=0.1, contrast=0.05)
+    alignment = align_frames(band_of(movie.counts), shape=movie.shape, max_shift_px=40.0)
+    assert alignment.signal
+    assert alignment.group > 1
+    assert alignment.shifts_px.shape == (48, 2)
+    assert rms_px(alignment, movie.shifts_px) < 0.3

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from halfmap.motion.trajectory import motion_A, smooth_trajectory
 
@@ -45,3 +46,14 @@ def test_a_frame_without_information_follows_its_neighbours():
 def test_motion_is_split_at_four_electrons():
     shifts = np.array([[0.0, 0], [3, 4], [3, 5], [3, 7]])
     assert motion_A(shifts, np.array([2.0, 4.0, 6.0, 8.0])) == (8.0, 5.0, 3.0)
+
+
+@pytest.mark.parametrize("known", [9.0, 1e-20])
+def test_a_direction_that_nothing_is_known_about_stays_as_measured(known):
+    _, measured = noisy_path(0.3)
+    along_x = np.tile(np.array([[known, 0.0], [0.0, 0.0]]), (30, 1, 1))
+    smooth, _ = smooth_trajectory(measured, along_x)
+    assert np.isfinite(smooth).all()
+    assert (
+        np.abs(np.polyfit(np.arange(30), smooth[:, 1], 1) - np.polyfit(np.arange(30), measured[:, 1], 1)).max() < 1e-3
+    )

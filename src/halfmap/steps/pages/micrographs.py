@@ -57,6 +57,73 @@ def motion_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
     panels = {label: micrographs[name] for label, name in columns.items() if name in micrographs}
     if panels:
         page.figure(histogram_plot(panels), "Accumulated motion over all movies.")
+    if (folder / "statistics.json").exists():  # Jobs of versions without local motion have none.
+        _local_motion(page, folder, micrographs)
+
+
+def _local_motion(page: Report, folder: Path, micrographs: ImageSet) -> None:
+    """What local correction did, movie by movie, and paths of patches."""
+    import numpy as np
+
+    from halfmap.report.plots import histogram_plot
+
+    movies = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))["movies"]
+    corrected = [movie for movie in movies if not movie["local_reason"]]
+    page.facts({"local motion corrected in": f"{len(corrected)} of {len(movies)} movies"})
+    gains = [movie["sharpness_global"] for movie in movies if movie["sharpness_global"] is not None]
+    panels = {
+        "largest local motion (Å)": [movie["motion_local_A"] for movie in corrected],
+        "correlation of frames, aligned / not": gains,
+        "of patches, locally aligned / not": [movie["sharpness_local"] for movie in corrected],
+    }
+    shown = {name: np.array(values, dtype=np.float64) for name, values in panels.items() if values}
+    if shown:
+        page.figure(histogram_plot(shown), "Local motion, and how much the frames agree better for each correction.")
+    for row in evenly(len(micrographs), SHOWN_MICROGRAPHS):
+        _patch_figure(page, Path(micrographs["micrograph_metadata"][row]), movies[row])
+    rows = [
+        {
+            "micrograph": Path(movie["micrograph"]).name,
+            "motion (Å)": f"{movie['motion_total_A']:.1f}",
+            "local (Å)": f"{movie['motion_local_A']:.1f}",
+            "local correction": movie["local_reason"] or "order {} in space, {} in time".format(*movie["local_order"]),
+            "remark": movie["verdict"],
+        }
+        for movie in sorted(movies, key=lambda movie: not movie["verdict"])[:LISTED_MICROGRAPHS]
+    ]
+    page.table(rows, "Movies with a remark come first.")
+
+
+def _patch_figure(page: Report, star: Path, movie: dict[str, Any]) -> None:
+    """Local paths of the patches of one movie."""
+    import numpy as np
+
+    from halfmap.io.star import read_star
+    from halfmap.motion.surface import LocalModel
+    from halfmap.report.plots import patch_plot
+
+    blocks = read_star(star)
+    if "halfmap_patches" not in blocks:
+        return
+    table, general = blocks["halfmap_patches"], blocks["general"]
+    columns = ("rlnCoordinateX", "rlnCoordinateY", "halfmapLocalShiftX", "halfmapLocalShiftY")
+    x, y, dx, dy = (np.asarray(table[name], dtype=np.float64) for name in columns)
+    frames = np.unique(np.asarray(table["rlnMicrographFrameNumber"], dtype=np.float64)) - 1
+    places = np.stack([x, y], axis=1)[:: len(frames)]
+    shape = int(float(general["rlnImageSizeY"][0])), int(float(general["rlnImageSizeX"][0]))
+    # Shifts undo the motion; the specimen went the other way.
+    measured = -np.stack([dx, dy], axis=1).reshape(len(places), len(frames), 2)
+    model = None
+    if "local_motion_model" in blocks:
+        coefficients = np.asarray(blocks["local_motion_model"]["rlnMotionModelCoeff"], dtype=np.float64)
+        model = -LocalModel(coefficients.reshape(2, 6, 3)).shifts_px(frames, places / np.array(shape[::-1]) - 0.5)
+    longest = max(float(np.abs(measured).max()), 1e-3)
+    times = float(f"{0.3 * shape[1] / max(len(places) ** 0.5, 1) / longest:.1g}")
+    caption = (
+        f"{star.stem}: local motion of the patches, {times:g} times enlarged: each by itself (orange)"
+        + (" and the surface that was corrected (blue)." if model is not None else f"; {movie['local_reason']}.")
+    )  # fmt: skip
+    page.figure(patch_plot(places, measured, model, shape, times), caption)
 
 
 def _track_A(micrographs: ImageSet, row: int) -> Any:

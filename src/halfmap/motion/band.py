@@ -1,0 +1,104 @@
+"""Low frequencies of frames: where they lie, how they are shifted and added."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import scipy.fft
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+
+from halfmap.typing import FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """Low frequencies of frames: transforms, and where they lie in cycles per pixel.
+
+    ``ft`` has rows of frequency ``fy`` (ascending, negative ones too) and columns ``fx >= 0``.
+    """
+
+    ft: Complex[Tensor, "n ky kx"]
+    fy: Float[Tensor, " ky"]
+    fx: Float[Tensor, " kx"]
+
+    def cropped(self, max_frequency: float) -> Band:
+        """The part with ``|fy| <= max_frequency`` and ``fx <= max_frequency``."""
+        rows = torch.nonzero(self.fy.abs() <= max_frequency)[:, 0]
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        columns = int((self.fx <= max_frequency).sum())
+        return Band(self.ft[:, first:last, :columns], self.fy[first:last], self.fx[:columns])
+
+
+def band_indices(shape: tuple[int, int], max_frequency: float) -> tuple[Int[Tensor, " ky"], int]:
+    """Rows (in ascending frequency) and number of columns of an rfft2 below a frequency in cycles/px."""
+    ny, nx = shape
+    rows_up = min(int(max_frequency * ny), (ny - 1) // 2)
+    columns = min(int(max_frequency * nx), (nx - 1) // 2) + 1
+    return torch.arange(-rows_up, rows_up + 1) % ny, columns
+
+
+def phases(shift: float, frequencies: Float[Tensor, " k"]) -> Complex[Tensor, " k"]:
+    """Factors that shift by ``shift`` px along one axis."""
+    angle = frequencies.double() * (-2.0 * math.pi * shift)
+    return torch.complex(torch.cos(angle), torch.sin(angle)).to(torch.complex64)
+
+
+def moved_frame(band: Band, i: int, shift: FloatArray) -> Complex[Tensor, "ky kx"]:
+    """Frame ``i`` shifted by (x, y) px."""
+    return band.ft[i] * phases(shift[1], band.fy)[:, None] * phases(shift[0], band.fx)[None, :]
+
+
+def sum_of_moved(band: Band, shifts: FloatArray) -> Complex[Tensor, "ky kx"]:
+    """Sum of the shifted frames; ``shifts`` is ``[n, 2]``, (x, y) in px."""
+    total = torch.zeros_like(band.ft[0])
+    for i in range(len(shifts)):
+        total += moved_frame(band, i, shifts[i])
+    return total
+
+
+def radial_frequency(band: Band) -> Float[Tensor, "ky kx"]:
+    """Length of the frequency vectors in cycles per pixel."""
+    return torch.sqrt(band.fy[:, None] ** 2 + band.fx[None, :] ** 2)
+
+
+def multiplicity(band: Band) -> Float[Tensor, " kx"]:
+    """How often each column of a half transform occurs in the whole one."""
+    return torch.where(band.fx == 0, 1.0, 2.0).to(band.fx.dtype)
+
+
+def without_lowest(weight: Float[Tensor, "ky kx"], band: Band) -> Float[Tensor, "ky kx"]:
+    """Drop frequencies of the illumination, which does not move with the specimen."""
+    step = max(float(band.fy[1] - band.fy[0]), float(band.fx[1] - band.fx[0]))
+    return torch.where(radial_frequency(band) > 2.5 * step, weight, 0.0)
+
+
+def picture_of_band(ft: Complex[Tensor, "ky kx"], size: tuple[int, int]) -> Float[Tensor, "y x"]:
+    """The picture (rows, columns) of a band's coefficients; a size of small prime factors is fast to transform."""
+    up = ft.shape[0] // 2
+    padded = torch.zeros((size[0], size[1] // 2 + 1), dtype=ft.dtype, device=ft.device)
+    padded[: up + 1, : ft.shape[1]] = ft[up:]
+    padded[size[0] - up :, : ft.shape[1]] = ft[:up]
+    return irfft2(padded, size)
+
+
+def fast_size(band: Band) -> tuple[int, int]:
+    """The smallest picture that holds a band and is fast to transform."""
+    rows, columns = (scipy.fft.next_fast_len(n, real=True) for n in (len(band.fy), 2 * len(band.fx)))
+    return rows, columns
+
+
+def irfft2(transform: Complex[Tensor, "y kx"], size: tuple[int, int]) -> Float[Tensor, "y x"]:
+    """The real picture of a transform; on the CPU scipy takes half to nine tenths of torch's time."""
+    if transform.device.type == "cpu":
+        return torch.as_tensor(scipy.fft.irfft2(transform.numpy(), s=size))
+    return torch.as_tensor(torch.fft.irfft2(transform, s=size))
+
+
+def rfft2(pictures: Float[Tensor, "... y x"]) -> Complex[Tensor, "... y kx"]:
+    """Transforms of real pictures; see ``irfft2``."""
+    if pictures.device.type == "cpu":
+        return torch.as_tensor(scipy.fft.rfft2(pictures.numpy()))
+    return torch.as_tensor(torch.fft.rfft2(pictures))
