@@ -55,10 +55,12 @@ class Weighting:
             out.index_add_(0, shell, (values.double() * times).flatten())
             return out[:N_SHELLS].cpu().numpy()
 
-        count = np.maximum(shells(torch.ones_like(frequency)), 1.0)
+        found = shells(torch.ones_like(frequency))
+        count = np.maximum(found, 1.0)
         signal = shells(without_lowest(power_of_sum - sum_of_powers, band)) / (n * (n - 1)) / count
         noise = np.maximum(shells(sum_of_powers) / n / count - np.maximum(signal, 0.0), 1e-30)
-        snr = _smooth_decay(signal / noise, count * n_images, n)
+        # Shells beyond the band have no noise to be weighted by, and no signal, though the smoothing reaches them.
+        snr = np.where(found > 0, _smooth_decay(signal / noise, count * n_images, n), 0.0)
         weight = snr / (1.0 + (n - 1) * snr) / noise
         told = count * (np.arange(N_SHELLS) + 0.5) ** 2 * snr**2 / (1.0 / (n - 1) + snr)
         enough = int(np.searchsorted(np.cumsum(told), 0.995 * told.sum())) + 1

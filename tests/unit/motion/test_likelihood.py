@@ -4,6 +4,7 @@ import torch
 
 from halfmap.motion.band import Band
 from halfmap.motion.likelihood import derivatives, derivatives_plainly, powers_of, powers_plainly
+from halfmap.motion.weighting import Weighting
 
 
 @pytest.fixture
@@ -56,3 +57,19 @@ def test_derivatives_are_those_of_the_pairs_written_out(band):
 def test_pulls_between_frames_cancel(band):
     gradient = derivatives(band, SHIFTS, WEIGHT).gradient
     assert np.abs(gradient.sum(0)).max() < 1e-3 * np.abs(gradient).max()
+
+
+def test_shells_beyond_the_band_get_no_weight():
+    """Where signal reaches the corners of the band, the smoothing of the ratio does not go on into empty shells."""
+    rng = np.random.default_rng(3)
+    common = rng.normal(size=(41, 21)) + 1j * rng.normal(size=(41, 21))
+    noise = rng.normal(size=(6, 41, 21)) + 1j * rng.normal(size=(6, 41, 21))
+    ft = torch.from_numpy((3.0 * common + noise).astype(np.complex64))
+    band = Band(ft, torch.arange(-20, 21) / 80.0, torch.arange(21) / 80.0)
+    weighting = Weighting.of(band, np.zeros((6, 2)))
+    highest = float(np.hypot(0.25, 0.25))
+    beyond = np.arange(len(weighting.weight)) * weighting.shell_width > highest
+    assert beyond.any()
+    assert weighting.weight[beyond].max() == 0.0
+    inside = weighting.weight[4 : int(0.25 / weighting.shell_width)]
+    assert inside.max() < 3.0 * inside.min()
