@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from halfmap.ctffit.estimate import FitSettings, estimate_ctf
+from halfmap.ctffit.estimate import CtfEstimate, FitSettings, estimate_ctf
 from halfmap.ctffit.ice import ice_signal
 from halfmap.ctffit.local import local_defocus, with_surface
 from halfmap.ctffit.model import Microscope
@@ -22,6 +22,9 @@ from halfmap.io.mrc import read_image, write_image
 from halfmap.typing import FloatArray
 
 SMALLEST_PX = 128
+RESOLVED = 0.75
+"""Rings are well resolved whose lag is at most this share of the box that the grid belongs to; they alias at 1."""
+LARGEST_GRID_PX = 2048
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ def process_micrograph(files: MicrographFiles, *, device: str) -> dict[str, Any]
     micrograph = _micrograph(files.micrograph) if files.local or files.power_spectrum is None else None
     spectrum = _spectrum(files, micrograph, device)
     estimate = estimate_ctf(spectrum, files.microscope, files.settings)
+    if micrograph is not None:
+        spectrum, estimate = on_finer_grid(micrograph, spectrum, estimate, files, device)
     local = None
     if files.local and micrograph is not None:
         local = local_defocus(micrograph, files.pixel_size_A, files.microscope, files.settings, estimate)
@@ -67,6 +72,41 @@ def process_micrograph(files: MicrographFiles, *, device: str) -> dict[str, Any]
     }
     write_fit(f"{files.stem}_ctf.star", files.micrograph, values, estimate)
     return values
+
+
+def on_finer_grid(
+    micrograph: FloatArray, spectrum: Spectrum, estimate: CtfEstimate, files: MicrographFiles, device: str
+) -> tuple[Spectrum, CtfEstimate]:
+    """Fit again where the defocus is so large that the grid does not resolve the rings of the fit.
+
+    The grid is doubled until rings at ``max_resolution_A`` are well resolved, or the micrograph has no more to tell. A
+    stored spectrum cannot be refined: then the micrograph's own is taken, if it shows rings further out.
+
+    Parameters
+    ----------
+    micrograph
+        ``[y, x]``.
+    spectrum, estimate
+        What was fitted, and the fit.
+    files
+        Constants and settings of the fit.
+    device
+        Where to transform.
+
+    Returns
+    -------
+    The spectrum and the fit that reach further.
+    """
+    finest = np.array([1.0 / files.settings.max_resolution_A])
+    lag_A = float(files.microscope.lag_A(finest**2, float(estimate.parameters[0]))[0])
+    own_A, box_px = spectrum.length_A, spectrum.power.shape[0]
+    while lag_A > RESOLVED * own_A and 2 * box_px <= min(LARGEST_GRID_PX, *micrograph.shape):
+        own_A, box_px = 2.0 * own_A, 2 * box_px
+    if box_px == spectrum.power.shape[0]:
+        return spectrum, estimate
+    finer = micrograph_spectrum(torch.from_numpy(micrograph).to(device), files.pixel_size_A, box_px)
+    again = estimate_ctf(finer, files.microscope, files.settings)
+    return (finer, again) if again.fit_resolution_A < estimate.fit_resolution_A else (spectrum, estimate)
 
 
 def _micrograph(path: Path) -> FloatArray:

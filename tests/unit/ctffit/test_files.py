@@ -1,13 +1,16 @@
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from halfmap.ctffit.estimate import FitSettings
-from halfmap.ctffit.files import MicrographFiles, process_micrograph
+from halfmap.ctffit.estimate import FitSettings, estimate_ctf
+from halfmap.ctffit.files import MicrographFiles, on_finer_grid, process_micrograph
 from halfmap.ctffit.model import Microscope
 from halfmap.ctffit.options import CtfOptions
 from halfmap.ctffit.session import micrograph_files, with_ctf
+from halfmap.ctffit.spectrum import micrograph_spectrum
 from halfmap.data.records import ImageSet
 from halfmap.data.table import Table
 from halfmap.errors import BadInputError
@@ -93,3 +96,42 @@ def test_apoferritin_micrographs_agree_with_ctffind(shared_data, tmp_path):
         assert abs(value["defocus_u_A"] - float(expected["defocus_u_A"])) < 170
         assert abs(value["defocus_v_A"] - float(expected["defocus_v_A"])) < 170
         assert value["ctf_fit_resolution_A"] < 6
+
+
+def ringing_picture(u_A, v_A, angle_rad, microscope, pixel_size_A, edge_px=1024):
+    """White noise filtered such that its spectrum has the rings of a CTF over an even background."""
+    fx, fy = np.fft.rfftfreq(edge_px, pixel_size_A)[None], np.fft.fftfreq(edge_px, pixel_size_A)[:, None]
+    s2 = fx**2 + fy**2
+    defocus = (u_A + v_A) / 2 + (u_A - v_A) / 2 * np.cos(2 * (np.arctan2(fy, fx) - angle_rad))
+    wavelength = microscope.wavelength_A
+    gamma = np.pi * wavelength * defocus * s2 - np.pi / 2 * microscope.cs_mm * 1e7 * wavelength**3 * s2**2
+    gamma = gamma + np.arcsin(microscope.amplitude_contrast)
+    noise = np.fft.rfft2(np.random.default_rng(3).standard_normal((edge_px, edge_px)))
+    return np.fft.irfft2(noise * np.sqrt(1.0 + 2.0 * np.sin(gamma) ** 2 * np.exp(-30.0 * s2))).astype(np.float32)
+
+
+def test_rings_of_large_defocus_are_fitted_on_a_finer_grid():
+    u_A, v_A, angle_rad, pixel_size_A = 60_300.0, 59_700.0, 0.6, 1.2
+    microscope = Microscope(120.0, 1.6, 0.1)
+    picture = ringing_picture(u_A, v_A, angle_rad, microscope, pixel_size_A)
+    settings = FitSettings(max_defocus_A=70_000.0)
+    files = MicrographFiles(Path("m.mrc"), None, Path("m"), pixel_size_A, microscope, settings, local=False)
+    coarse = micrograph_spectrum(torch.from_numpy(picture), pixel_size_A)
+    first = estimate_ctf(coarse, microscope, settings)
+    spectrum, found = on_finer_grid(picture, coarse, first, files, "cpu")
+    assert spectrum.power.shape[0] == 1024
+    assert found.fit_resolution_A < 0.8 * first.fit_resolution_A
+    assert abs(0.5 * (found.defocus_u_A + found.defocus_v_A) - 60_000.0) < 10.0
+    assert abs(found.defocus_u_A - found.defocus_v_A - 600.0) < 50.0
+    assert abs(found.defocus_angle_rad - angle_rad) < np.radians(2.0)
+
+
+def test_a_grid_that_resolves_the_rings_is_kept():
+    microscope = Microscope(300.0, 2.7, 0.1)
+    picture = ringing_picture(15_200.0, 14_800.0, 0.3, microscope, 1.2)
+    files = MicrographFiles(Path("m.mrc"), None, Path("m"), 1.2, microscope, FitSettings(), local=False)
+    spectrum = micrograph_spectrum(torch.from_numpy(picture), 1.2)
+    estimate = estimate_ctf(spectrum, microscope, files.settings)
+    kept = on_finer_grid(picture, spectrum, estimate, files, "cpu")
+    assert kept[0] is spectrum
+    assert kept[1] is estimate
