@@ -20,13 +20,12 @@ import itertools
 import math
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from halfmap.ctffit.estimate import CtfEstimate, FitSettings, estimate_ctf
-from halfmap.ctffit.files import MicrographFiles, on_finer_grid
+from halfmap.ctffit.files import on_finer_grid
 from halfmap.ctffit.ice import ice_signal
 from halfmap.ctffit.local import local_defocus, with_surface
 from halfmap.ctffit.model import Microscope
@@ -96,10 +95,10 @@ def simulated(condition: Condition, edge_px: int, seed: int) -> Truth:
 
 def fitted(truth: Truth) -> CtfEstimate:
     """The CTF of a whole micrograph."""
-    files = MicrographFiles(Path(), None, Path(), PIXEL_SIZE_A, truth.microscope, SETTINGS, local=False)
-    spectrum = micrograph_spectrum(torch.from_numpy(truth.image), PIXEL_SIZE_A)
+    image = torch.from_numpy(truth.image)
+    spectrum = micrograph_spectrum(image, PIXEL_SIZE_A)
     estimate = estimate_ctf(spectrum, truth.microscope, SETTINGS)
-    return on_finer_grid(truth.image, spectrum, estimate, files, "cpu")[1]
+    return on_finer_grid(image, PIXEL_SIZE_A, spectrum, estimate, truth.microscope, SETTINGS)[1]
 
 
 def defocus_errors(truth: Truth) -> dict[str, float]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from halfmap.ctffit.estimate import CtfEstimate, FitSettings, estimate_ctf
 from halfmap.ctffit.ice import ice_signal
@@ -54,7 +56,10 @@ def process_micrograph(files: MicrographFiles, *, device: str) -> dict[str, Any]
     spectrum = _spectrum(files, micrograph, device)
     estimate = estimate_ctf(spectrum, files.microscope, files.settings)
     if micrograph is not None:
-        spectrum, estimate = on_finer_grid(micrograph, spectrum, estimate, files, device)
+        image = torch.from_numpy(micrograph).to(device)
+        spectrum, estimate = on_finer_grid(
+            image, files.pixel_size_A, spectrum, estimate, files.microscope, files.settings
+        )
     local = None
     if files.local and micrograph is not None:
         local = local_defocus(micrograph, files.pixel_size_A, files.microscope, files.settings, estimate)
@@ -75,7 +80,12 @@ def process_micrograph(files: MicrographFiles, *, device: str) -> dict[str, Any]
 
 
 def on_finer_grid(
-    micrograph: FloatArray, spectrum: Spectrum, estimate: CtfEstimate, files: MicrographFiles, device: str
+    micrograph: Float[Tensor, "y x"],
+    pixel_size_A: float,
+    spectrum: Spectrum,
+    estimate: CtfEstimate,
+    microscope: Microscope,
+    settings: FitSettings,
 ) -> tuple[Spectrum, CtfEstimate]:
     """Fit again where the defocus is so large that the grid does not resolve the rings of the fit.
 
@@ -84,28 +94,26 @@ def on_finer_grid(
 
     Parameters
     ----------
-    micrograph
-        ``[y, x]``.
+    micrograph, pixel_size_A
+        The image, and its pixel size.
     spectrum, estimate
         What was fitted, and the fit.
-    files
-        Constants and settings of the fit.
-    device
-        Where to transform.
+    microscope, settings
+        Constants and limits of the fit.
 
     Returns
     -------
     The spectrum and the fit that reach further.
     """
-    finest = np.array([1.0 / files.settings.max_resolution_A])
-    lag_A = float(files.microscope.lag_A(finest**2, float(estimate.parameters[0]))[0])
+    finest = np.array([1.0 / settings.max_resolution_A])
+    lag_A = float(microscope.lag_A(finest**2, float(estimate.parameters[0]))[0])
     own_A, box_px = spectrum.length_A, spectrum.power.shape[0]
     while lag_A > RESOLVED * own_A and 2 * box_px <= min(LARGEST_GRID_PX, *micrograph.shape):
         own_A, box_px = 2.0 * own_A, 2 * box_px
     if box_px == spectrum.power.shape[0]:
         return spectrum, estimate
-    finer = micrograph_spectrum(torch.from_numpy(micrograph).to(device), files.pixel_size_A, box_px)
-    again = estimate_ctf(finer, files.microscope, files.settings)
+    finer = micrograph_spectrum(micrograph, pixel_size_A, box_px)
+    again = estimate_ctf(finer, microscope, settings)
     return (finer, again) if again.fit_resolution_A < estimate.fit_resolution_A else (spectrum, estimate)
 
 

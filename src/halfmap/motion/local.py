@@ -23,8 +23,6 @@ COARSE_TO_FINE: Final = (0.25, 0.5, 1.0)
 """Parts of the band in which the fit proceeds, so that shifts of several pixels are found."""
 MAX_STEPS: Final = 10
 CONVERGED_PX: Final = 0.01
-STEPS_OF_CHOICE: Final = 3
-"""Rounds of the fit in the chosen freedom."""
 CERTAIN_SE: Final = 1.0
 """Standard errors by which the held-out gain has to be above nothing."""
 

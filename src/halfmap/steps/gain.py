@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 def run(job: JobContext, inputs: Mapping[str, list[Path]], options: GainOptions) -> Mapping[str, Any]:
     """Add movies, find how the reference lies or estimate one, and mark bad pixels."""
+    from halfmap.io.relion import read_image_set
     from halfmap.io.star import write_star
     from halfmap.motion.gain.files import SummedMovie, defect_rows, examine, sum_movie, write_gain
     from halfmap.motion.gain.session import chosen_movies, fits_block, of_one_shape, told_in_words
-    from halfmap.steps.files import output_stems
+    from halfmap.steps.files import located, output_stems
 
-    movies = chosen_movies(inputs["movies"], options.max_movies)
+    paths = inputs["movies"]
+    if len(paths) == 1 and paths[0].suffix == ".star":
+        paths = [Path(name) for name in located(read_image_set(paths[0], "movies"), paths[0])["movie_name"].tolist()]
+    movies = chosen_movies(paths, options.max_movies)
     stems = output_stems([str(movie) for movie in movies])
     tasks = [SummedMovie(movie, job.folder / "sums" / f"{stem}.npy") for movie, stem in zip(movies, stems, strict=True)]
     results = job.each("add frames", tasks, sum_movie, key=lambda task: str(task.movie))

@@ -44,7 +44,7 @@ COARSEST_SHELLS = 2
 """Shells that only tell the outline of the particle."""
 LEAST = 0.5
 """A group that the map has keeps at least so much of the map's detail at its worst operator."""
-OF_THE_BEST = 0.75
+OF_THE_BEST = 0.85
 """And at least this share of what the group that is kept best does."""
 ABOVE_CHANCE = 6.0
 """And at least so many standard deviations of the correlations at turns of no group."""

@@ -1,5 +1,4 @@
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,10 +114,9 @@ def test_rings_of_large_defocus_are_fitted_on_a_finer_grid():
     microscope = Microscope(120.0, 1.6, 0.1)
     picture = ringing_picture(u_A, v_A, angle_rad, microscope, pixel_size_A)
     settings = FitSettings(max_defocus_A=70_000.0)
-    files = MicrographFiles(Path("m.mrc"), None, Path("m"), pixel_size_A, microscope, settings, local=False)
     coarse = micrograph_spectrum(torch.from_numpy(picture), pixel_size_A)
     first = estimate_ctf(coarse, microscope, settings)
-    spectrum, found = on_finer_grid(picture, coarse, first, files, "cpu")
+    spectrum, found = on_finer_grid(torch.from_numpy(picture), pixel_size_A, coarse, first, microscope, settings)
     assert spectrum.power.shape[0] == 1024
     assert found.fit_resolution_A < 0.8 * first.fit_resolution_A
     assert abs(0.5 * (found.defocus_u_A + found.defocus_v_A) - 60_000.0) < 10.0
@@ -129,9 +127,8 @@ def test_rings_of_large_defocus_are_fitted_on_a_finer_grid():
 def test_a_grid_that_resolves_the_rings_is_kept():
     microscope = Microscope(300.0, 2.7, 0.1)
     picture = ringing_picture(15_200.0, 14_800.0, 0.3, microscope, 1.2)
-    files = MicrographFiles(Path("m.mrc"), None, Path("m"), 1.2, microscope, FitSettings(), local=False)
     spectrum = micrograph_spectrum(torch.from_numpy(picture), 1.2)
-    estimate = estimate_ctf(spectrum, microscope, files.settings)
-    kept = on_finer_grid(picture, spectrum, estimate, files, "cpu")
+    estimate = estimate_ctf(spectrum, microscope, FitSettings())
+    kept = on_finer_grid(torch.from_numpy(picture), 1.2, spectrum, estimate, microscope, FitSettings())
     assert kept[0] is spectrum
     assert kept[1] is estimate

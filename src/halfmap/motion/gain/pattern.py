@@ -172,6 +172,7 @@ def estimated_gain(halves: Sequence[FloatArray], defects: Array) -> EstimatedGai
     """
     known = ~defects
     patterns = [pattern(half, known) for half in halves]
+    pattern_sd = shared_sd(*patterns)
     result = np.zeros(defects.shape, np.float64)
     noise = 0.0
     reliability = 0.0
@@ -188,7 +189,7 @@ def estimated_gain(halves: Sequence[FloatArray], defects: Array) -> EstimatedGai
     factors = np.where(known, np.exp(-result), 0.0)
     factors /= factors[known].mean()
     return EstimatedGain(
-        factors.astype(np.float32), shared_sd(*(pattern(half, known) for half in halves)), float(np.sqrt(noise)),
+        factors.astype(np.float32), pattern_sd, float(np.sqrt(noise)),
         reliability,
     )  # fmt: skip
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from halfmap.io.relion import read_image_set
 from halfmap.io.star import StarBlock
 from halfmap.motion.gain.files import GainReport, SummedMovie
 from halfmap.motion.gain.pattern import Fit
@@ -19,13 +18,9 @@ NOISY_SHARE = 0.5
 
 
 def chosen_movies(paths: Sequence[Path], most: int) -> list[Path]:
-    """At most so many of the movies, evenly from the first to the last; names in a STAR file are from its folder."""
-    movies = list(paths)
-    if len(paths) == 1 and paths[0].suffix == ".star":
-        names = [Path(name) for name in read_image_set(paths[0], "movies")["movie_name"].tolist()]
-        movies = [name if name.is_file() else paths[0].parent / name for name in names]
-    places = np.unique(np.linspace(0, len(movies) - 1, min(most, len(movies))).round().astype(int))
-    return [movies[place] for place in places]
+    """At most so many of the movies, evenly from the first to the last."""
+    places = np.unique(np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int))
+    return [paths[place] for place in places]
 
 
 Summed = tuple[SummedMovie, Mapping[str, Any]]
