@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -40,6 +41,20 @@ def timed(command: list[str], folder: Path) -> Facts:
 def halfmap(folder: Path, *arguments: str) -> Facts:
     """Time a step of this program."""
     return timed([sys.executable, "-m", "halfmap", *arguments], folder)
+
+
+def relion_options(parser: argparse.ArgumentParser) -> None:
+    """Which RELION is run: the one on the path, or one that was built with its vectorised code for CPUs."""
+    parser.add_argument(
+        "--accelerated", type=Path, help="folder with programs of RELION built with -DALTCPU=ON; they run with --cpu"
+    )
+
+
+def relion(program: str, given: argparse.Namespace, *arguments: str) -> list[str]:
+    """The command of a program of RELION."""
+    if given.accelerated is None:
+        return [program, *arguments]
+    return [str(given.accelerated.resolve() / program), *arguments, "--cpu"]
 
 
 def figures_of(job: Path) -> Facts:

@@ -9,9 +9,10 @@ Prints, for both: CPU seconds, wall seconds, peak memory of a process, FSC = 0.1
 truth, and the median errors of the poses. RELION runs with three MPI ranks (one leads, one for each half),
 `--auto_refine --split_random_halves --firstiter_cc --flatten_solvent --zero_mask --oversampling 1`, starting at
 HEALPix order 2 (7.5 degrees), with local searches from order 4 on: what its interface offers for a first refinement.
-The leading rank does nothing but wait, in a loop that spends CPU time; it is not counted. A folder keeps what was
-measured in it, so that either program can be run alone (`--who`). Times depend on what else the machine does; compare
-their ratio.
+`--mask` gives RELION a mask made from the truth and `--solvent_correct_fsc`, as users do in a second refinement.
+Debian's RELION has no vectorised code for CPUs; `--accelerated` runs one that has. The leading rank does nothing but
+wait, in a loop that spends CPU time; it is not counted. A folder keeps what was measured in it, so that either program
+can be run alone (`--who`). Times depend on what else the machine does; compare their ratio.
 """
 
 from __future__ import annotations
@@ -22,7 +23,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from beside import Facts, figures_of, halfmap, kept, particles_beside_truth, rotations, shifts_A, simulated, timed
+from beside import (
+    Facts,
+    figures_of,
+    halfmap,
+    kept,
+    particles_beside_truth,
+    relion,
+    relion_options,
+    rotations,
+    shifts_A,
+    simulated,
+    timed,
+)
 
 from halfmap.geometry.rotations import angular_distance_rad
 from halfmap.geometry.symmetry import nearest_equivalent, point_group
@@ -62,18 +75,22 @@ def ours(folder: Path, given: argparse.Namespace, diameter_A: float) -> Facts:
     return spent | {"fsc_0.143_A": round(figures["resolution_A"], 2), "iterations": figures["iterations"]}
 
 
-def relion(folder: Path, given: argparse.Namespace, diameter_A: float) -> Facts:
+def relions(folder: Path, given: argparse.Namespace, diameter_A: float) -> Facts:
     """Time RELION's auto-refinement; the resolution that it states."""
     (folder / "relion").mkdir(exist_ok=True)
     command = [
         "mpirun", "--allow-run-as-root", "--oversubscribe", "--mca", "mpi_yield_when_idle", "1", "-np", "3",
-        "bash", "-c", RANK, "relion_refine_mpi",
-        "--auto_refine", "--split_random_halves", "--i", "sim/particles.star", "--o", "relion/run",
-        "--ref", "sim/truth/map.mrc", "--firstiter_cc", "--ini_high", str(given.start), "--ctf", "--flatten_solvent",
-        "--zero_mask", "--particle_diameter", f"{diameter_A:.0f}", "--sym", given.symmetry, "--oversampling", "1",
-        "--healpix_order", "2", "--auto_local_healpix_order", "4", "--offset_range", "5", "--offset_step", "2",
-        "--low_resol_join_halves", "40", "--norm", "--scale", "--pad", "2", "--dont_combine_weights_via_disc",
-        "--preread_images", "--j", "1", "--random_seed", "1",
+        "bash", "-c", RANK,
+        *relion(
+            "relion_refine_mpi", given,
+            "--auto_refine", "--split_random_halves", "--i", "sim/particles.star", "--o", "relion/run",
+            "--ref", "sim/truth/map.mrc", "--firstiter_cc", "--ini_high", str(given.start), "--ctf",
+            "--flatten_solvent", "--zero_mask", "--particle_diameter", f"{diameter_A:.0f}", "--sym", given.symmetry,
+            "--oversampling", "1", "--healpix_order", "2", "--auto_local_healpix_order", "4", "--offset_range", "5",
+            "--offset_step", "2", "--low_resol_join_halves", "40", "--norm", "--scale", "--pad", "2",
+            "--dont_combine_weights_via_disc", "--preread_images", "--j", "1", "--random_seed", "1",
+            *(masked(folder) if given.mask else ()),
+        ),
     ]  # fmt: skip
     spent = timed(command, folder)
     spent["cpu_s"] = round(sum(_cpu_s(folder / f"rank{rank}") for rank in (1, 2)), 1)
@@ -81,6 +98,13 @@ def relion(folder: Path, given: argparse.Namespace, diameter_A: float) -> Facts:
     stated_A = float(np.ravel(general["rlnCurrentResolution"])[0])
     iterations = len(list((folder / "relion").glob("run_it*_optimiser.star"))) - 1
     return spent | {"fsc_0.143_A": round(stated_A, 2), "iterations": iterations}
+
+
+def masked(folder: Path) -> list[str]:
+    """Options for a mask made from the truth: the best that a user could draw."""
+    if not (folder / "mask" / "mask.mrc").exists():
+        halfmap(folder, "mask", "sim/truth/map.mrc", "--out", "mask")
+    return ["--solvent_mask", "mask/mask.mrc", "--solvent_correct_fsc"]
 
 
 def _cpu_s(file: Path) -> float:
@@ -100,6 +124,8 @@ def main() -> None:
     parser.add_argument("--symmetry", default="C1")
     parser.add_argument("--start", type=float, default=30.0, help="low-pass of the starting map, Å")
     parser.add_argument("--threads", type=int, default=2)
+    relion_options(parser)
+    parser.add_argument("--mask", action="store_true", help="give RELION a mask made from the truth")
     parser.add_argument("--who", choices=["halfmap", "relion", "both"], default="both")
     parser.add_argument("--folder", type=Path, required=True, help="where runs are kept")
     given = parser.parse_args()
@@ -112,7 +138,7 @@ def main() -> None:
     diameter_A = figures_of(folder / "sim")["diameter_A"] + 10
     runs: dict[str, tuple[Callable[[argparse.Namespace], Facts], str, str]] = {
         "halfmap": (lambda g: ours(folder, g, diameter_A), "ours/map.mrc", "ours/particles.star"),
-        "relion": (lambda g: relion(folder, g, diameter_A), "relion/run_class001.mrc", "relion/run_data.star"),
+        "relion": (lambda g: relions(folder, g, diameter_A), "relion/run_class001.mrc", "relion/run_data.star"),
     }
     found = {
         name: kept(folder, name, lambda run=run: run(given)) | judged(folder, volume, star, given.symmetry)
@@ -121,7 +147,7 @@ def main() -> None:
     }
     if len(found) == 2:
         found["relion_over_halfmap_cpu"] = round(found["relion"]["cpu_s"] / found["halfmap"]["cpu_s"], 1)
-    facts = {name: value for name, value in vars(given).items() if name not in ("folder", "who")}
+    facts = {name: value for name, value in vars(given).items() if name not in ("folder", "who", "accelerated")}
     print(json.dumps(facts | found, indent=1))
 
 
