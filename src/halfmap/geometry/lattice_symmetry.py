@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Inexact
 from torch import Tensor
 
 from halfmap.geometry.symmetry import coset_representatives
+
+MultiplicationTable = tuple[tuple[int, ...], ...]
+"""Number of the element ``g h`` in row ``g`` and column ``h``."""
 
 TOLERANCE = 1e-6
 CHUNK_ELEMENTS = 1 << 20
@@ -34,19 +38,27 @@ def chain_of(aligned: Float[Tensor, "aligned 3 3"]) -> list[Float[Tensor, "_ 3 3
 
     The sum over all elements takes as many turns as these are: five for the 24 elements of the octahedral group.
     """
-    elements: list[tuple[int, ...]] = [tuple(int(v) for v in h.flatten().tolist()) for h in aligned]
-    identity: tuple[int, ...] = (1, 0, 0, 0, 1, 0, 0, 0, 1)
+    elements = sorted(aligned, key=lambda h: h.flatten().tolist())
+    products = _multiplication_table(torch.stack(elements))
+    return [torch.stack([elements[number] for number in step]) for step in _chain(products)]
+
+
+@lru_cache(maxsize=32)
+def _chain(products: MultiplicationTable) -> list[list[int]]:
+    """Numbers of the representatives of each subgroup's cosets in the next one."""
+    identity = next(number for number, row in enumerate(products) if row == tuple(range(len(products))))
     reached = {identity}
     chain = []
-    while len(reached) < len(elements):
-        grown = min((_generated(reached | {h}) for h in elements if h not in reached), key=len)
-        representatives: list[tuple[int, ...]] = []
+    while len(reached) < len(products):
+        others = (number for number in range(len(products)) if number not in reached)
+        grown = min((_generated(reached | {other}, products) for other in others), key=len)
+        representatives: list[int] = []
         covered = set(reached)
-        for h in sorted(grown):
-            if h not in covered:
-                representatives.append(h)
-                covered |= {_product(g, h) for g in reached}
-        chain.append(torch.tensor(representatives, dtype=aligned.dtype).reshape(-1, 3, 3))
+        for number in sorted(grown):
+            if number not in covered:
+                representatives.append(number)
+                covered |= {products[member][number] for member in reached}
+        chain.append(representatives)
         reached = grown
     return chain
 
@@ -85,14 +97,17 @@ def turned_slabs(
         yield slab, torch.where(mate, part.conj(), part) if values.is_complex() else part
 
 
-def _product(g: tuple[int, ...], h: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(sum(g[3 * i + k] * h[3 * k + j] for k in range(3)) for i in range(3) for j in range(3))
+def _multiplication_table(elements: Float[Tensor, "n 3 3"]) -> MultiplicationTable:
+    products = elements[:, None] @ elements[None]
+    same = (products[:, :, None] == elements).all(dim=-1).all(dim=-1)
+    return tuple(tuple(row) for row in same.long().argmax(dim=-1).tolist())
 
 
-def _generated(generators: set[tuple[int, ...]]) -> set[tuple[int, ...]]:
+def _generated(generators: set[int], products: MultiplicationTable) -> set[int]:
+    """The smallest group that holds some elements, all by number."""
     group = set(generators)
     while True:
-        larger = group | {_product(g, h) for g in group for h in generators}
+        larger = group | {products[g][h] for g in group for h in generators}
         if larger == group:
             return group
         group = larger
