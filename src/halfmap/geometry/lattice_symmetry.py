@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Inexact
 from torch import Tensor
 
+from halfmap.geometry import lattice_symmetry_fast
+from halfmap.geometry.lattice_symmetry_fast import as_parts
 from halfmap.geometry.symmetry import coset_representatives
-
-MultiplicationTable = tuple[tuple[int, ...], ...]
-"""Number of the element ``g h`` in row ``g`` and column ``h``."""
 
 TOLERANCE = 1e-6
 CHUNK_ELEMENTS = 1 << 20
@@ -33,34 +31,27 @@ def split(
     return coset_representatives(operators, aligned), aligned
 
 
-def chain_of(aligned: Float[Tensor, "aligned 3 3"]) -> list[Float[Tensor, "_ 3 3"]]:
-    """A group as products along a chain of subgroups: representatives of each one's cosets in the next one.
+def symmetrise(values: Inexact[Tensor, "edge edge half"], aligned: Float[Tensor, "aligned 3 3"]) -> None:
+    """Replace a half layout by the sum of its turns over a group of signed permutations, in place.
 
-    The sum over all elements takes as many turns as these are: five for the 24 elements of the octahedral group.
+    Numba on the CPU, plain torch elsewhere. Only frequencies nearer than half an edge may hold anything.
     """
-    elements = sorted(aligned, key=lambda h: h.flatten().tolist())
-    products = _multiplication_table(torch.stack(elements))
-    return [torch.stack([elements[number] for number in step]) for step in _chain(products)]
+    if len(aligned) == 1:
+        return
+    if values.device.type != "cpu":
+        symmetrise_plainly(values, aligned)
+        return
+    turns = aligned.round().long().cpu().numpy()
+    lattice_symmetry_fast.sum_over_orbits(as_parts(values.numpy()), turns, values.shape[0])
 
 
-@lru_cache(maxsize=32)
-def _chain(products: MultiplicationTable) -> list[list[int]]:
-    """Numbers of the representatives of each subgroup's cosets in the next one."""
-    identity = next(number for number, row in enumerate(products) if row == tuple(range(len(products))))
-    reached = {identity}
-    chain = []
-    while len(reached) < len(products):
-        others = (number for number in range(len(products)) if number not in reached)
-        grown = min((_generated(reached | {other}, products) for other in others), key=len)
-        representatives: list[int] = []
-        covered = set(reached)
-        for number in sorted(grown):
-            if number not in covered:
-                representatives.append(number)
-                covered |= {products[member][number] for member in reached}
-        chain.append(representatives)
-        reached = grown
-    return chain
+def symmetrise_plainly(values: Inexact[Tensor, "edge edge half"], aligned: Float[Tensor, "aligned 3 3"]) -> None:
+    """The plain torch form of :func:`symmetrise`: the reference of the fast one, and the one for CUDA."""
+    before = values.clone()
+    values.zero_()
+    for rotation in aligned:
+        for slab, part in turned_slabs(before, rotation):
+            values[slab] += part
 
 
 def turned_half_layout(
@@ -95,19 +86,3 @@ def turned_slabs(
         sign = torch.where(mate, -1, 1)
         part = values[(z * sign) % edge, (y * sign) % edge, (x * sign).clamp(max=edge // 2)]
         yield slab, torch.where(mate, part.conj(), part) if values.is_complex() else part
-
-
-def _multiplication_table(elements: Float[Tensor, "n 3 3"]) -> MultiplicationTable:
-    products = elements[:, None] @ elements[None]
-    same = (products[:, :, None] == elements).all(dim=-1).all(dim=-1)
-    return tuple(tuple(row) for row in same.long().argmax(dim=-1).tolist())
-
-
-def _generated(generators: set[int], products: MultiplicationTable) -> set[int]:
-    """The smallest group that holds some elements, all by number."""
-    group = set(generators)
-    while True:
-        larger = group | {products[g][h] for g in group for h in generators}
-        if larger == group:
-            return group
-        group = larger

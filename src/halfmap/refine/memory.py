@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from halfmap.fourier.grid import SLAB_ELEMENTS
 from halfmap.fourier.slices import volume_edge
-from halfmap.geometry.lattice_symmetry import chain_of, split
 from halfmap.geometry.symmetry import point_group
 from halfmap.refine.images.alignment_box import AlignmentBox
 from halfmap.refine.images.close_up import close_grid
@@ -227,8 +226,7 @@ def refinement_need(n_images: int, grid: MapGrid, diameter_A: float, symmetry: s
     engine = references_bytes(rings, n_directions) + transform_bytes(rings, n_inner)
     at_once = batch_size(math.ceil(n_pixels))
     scores = min(SEARCH_GB * 1e9, scores_bytes(rings, n_directions, n_shifts, n_inner, at_once))
-    copies = COMPLEX * padded_voxels(nyquist) if chain_of(split(group)[1]) else 0.0
-    inserting = prepared_bytes(grid.box_px, nyquist) + max(batch_bytes(n_pixels), copies)
+    inserting = prepared_bytes(grid.box_px, nyquist) + batch_bytes(n_pixels)
     making = COMPLEX * grid.box_px * volume_edge(float(nyquist + 1), PADDING) ** 2 / 2
     return Need(
         _kept(n_images),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from halfmap.fourier.slices import prepare_volume
 from halfmap.fourier.slicing import extract_pixels
-from halfmap.geometry.lattice_symmetry import chain_of, split
+from halfmap.geometry.lattice_symmetry import split
 from halfmap.geometry.rotations import angular_distance_rad
 from halfmap.geometry.symmetry import nearest_equivalent
 from halfmap.refine.images.noise import NoiseModel, balanced_scale, image_power
@@ -244,5 +244,5 @@ def insert(
     sigma2 = torch.where(residual.count.sum(dim=0) > 0, residual.mean(), state.noise.sigma2)
     # cross and power already hold the present scale once and twice.
     scale = state.noise.scale * balanced_scale(cross, power)
-    sums.symmetrise(chain_of(aligned))
+    sums.symmetrise(aligned)
     return sums, NoiseModel(sigma2, scale / scale.mean(), state.noise.information_frac)

@@ -38,7 +38,7 @@ from jaxtyping import Complex, Float, Shaped
 from torch import Tensor
 
 from halfmap.errors import HalfmapError
-from halfmap.typing import FloatArray
+from halfmap.typing import Array, FloatArray
 
 N_TAPS = 6
 """Rings between which a reference is interpolated; the error is measured in the tests."""
@@ -179,8 +179,9 @@ class RingTransform:
         order = np.argsort(radius, kind="stable")
         self._order = torch.as_tensor(order, device=device)
         radius, angle = radius[order], np.arctan2(ky_px, kx_px).astype(np.float64)[order]
-        self._rings = _rings(grid, radius, angle, device)
-        self._power_rings = _rings(grid.for_power(), 2 * radius, angle, device)
+        turns = np.exp(-1j * angle[:, None] * np.arange(grid.n_orders)).astype(np.complex64)
+        self._rings = _rings(grid, radius, turns, device)
+        self._power_rings = _rings(grid.for_power(), 2 * radius, turns, device)
         self._normal = torch.as_tensor(_normal_bands(grid, radius), dtype=torch.float32, device=device)
 
     def images(self, weighted: Complex[Tensor, "n p"]) -> Float[Tensor, "m n r 2"]:
@@ -245,28 +246,26 @@ def interpolation_matrices(grid: RingGrid, radius: FloatArray) -> tuple[FloatArr
     return same, mirrored
 
 
-def _rings(grid: RingGrid, radius: FloatArray, angle: FloatArray, device: torch.device) -> list[_Ring]:
-    """Matrices of all rings for pixels sorted by radius."""
-    same, mirrored = interpolation_matrices(grid, radius)
-    return [_ring(grid, ring, same[:, ring], mirrored[:, ring], angle, device) for ring in range(grid.n_rings)]
+def _rings(grid: RingGrid, radius: FloatArray, turns: Array, device: torch.device) -> list[_Ring]:
+    """Matrices of all rings for pixels sorted by radius, from their ``exp(-i m angle)`` ``[p, m]``."""
+    same, mirrored = (weights.astype(np.float32) for weights in interpolation_matrices(grid, radius))
+    return [_ring(grid, ring, same[:, ring], mirrored[:, ring], turns, device) for ring in range(grid.n_rings)]
 
 
-def _ring(
-    grid: RingGrid, ring: int, same: FloatArray, mirrored: FloatArray, angle: FloatArray, device: torch.device
-) -> _Ring:
+def _ring(grid: RingGrid, ring: int, same: Array, mirrored: Array, turns: Array, device: torch.device) -> _Ring:
     """Matrices of one ring; seen beyond the centre its odd orders change sign."""
     used = np.flatnonzero((same != 0) | (mirrored != 0))
     start, stop = (int(used[0]), int(used[-1]) + 1) if used.size else (0, 0)
-    near, far, angle = same[start:stop, None, None], mirrored[start:stop, None, None], angle[start:stop]
-    phase = angle[:, None] * np.arange(grid.orders_of_ring(ring))[None, :]
-    even = 2 * (near + far) * np.stack([np.cos(phase), -np.sin(phase)], axis=-1)[:, 0::2]
-    odd = 2 * (near - far) * np.stack([np.sin(phase), np.cos(phase)], axis=-1)[:, 1::2]
+    near, far = same[start:stop, None], mirrored[start:stop, None]
+    orders = grid.orders_of_ring(ring)
+    even = 2 * (near + far) * turns[start:stop, 0:orders:2]
+    # An imaginary part is met by the imaginary unit, which makes sines of cosines.
+    odd = 2j * (near - far) * turns[start:stop, 1:orders:2]
 
-    def on_device(matrix: FloatArray) -> Tensor:
-        flat = matrix.reshape(matrix.shape[0], 2 * matrix.shape[1])
-        return torch.as_tensor(flat, dtype=torch.float32, device=device)
+    def on_device(matrix: Array) -> Tensor:
+        return torch.as_tensor(matrix.view(np.float32), device=device)
 
-    return _Ring(ring, start, stop, on_device(even), on_device(odd))
+    return _Ring(ring, start, stop, on_device(even), on_device(odd.astype(np.complex64)))
 
 
 @dataclass(frozen=True)

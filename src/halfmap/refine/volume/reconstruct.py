@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from halfmap.fourier.grid import slabs
 from halfmap.fourier.slices import empty_volume_ft, finish_rows
 from halfmap.fourier.slicing import insert_pixels
-from halfmap.geometry.lattice_symmetry import turned_slabs
+from halfmap.geometry.lattice_symmetry import symmetrise
 from halfmap.geometry.symmetry import symmetrise_poses
 from halfmap.refine.images.lattice import Lattice, MapGrid
 
@@ -65,23 +65,18 @@ class Accumulator:
         for copy in range(every.shape[1]):
             insert_pixels(weighted, weights, every[:, copy], lattice.pixels, self.numerator, self.denominator, PADDING)
 
-    def symmetrise(self, chain: Sequence[Float[Tensor, "_ 3 3"]]) -> None:
+    def symmetrise(self, aligned: Float[Tensor, "aligned 3 3"]) -> None:
         """Sum over the elements of a group whose rotations take the axes to axes: the same as inserting them all.
 
         Such rotations take voxels to voxels, and the weights of the trilinear interpolation with them.
 
         Parameters
         ----------
-        chain
-            Representatives of each subgroup's cosets in the next one, from ``geometry.lattice_symmetry.chain_of``.
+        aligned
+            All elements of the group, from ``geometry.lattice_symmetry.split``.
         """
         for sums in (self.numerator, self.denominator):
-            before = torch.empty_like(sums) if chain else sums
-            for representatives in chain:
-                before.copy_(sums)
-                for rotation in representatives:
-                    for slab, part in turned_slabs(before, rotation):
-                        sums[slab] += part
+            symmetrise(sums, aligned)
 
     def add(self, other: Accumulator) -> None:
         """Take in the data of another one."""
