@@ -15,6 +15,10 @@ class Motion(OpticsOptions):
     binning: float = option(1.0, help="Binning.", ge=1)
 
 
+class Gain(Options):
+    gain: Path | None = option(None, help="Gain.")
+
+
 class Pick(OpticsOptions):
     diameter_A: float | None = option(None, help="Diameter.", gt=0)
 
@@ -65,8 +69,10 @@ PARTICLES = {"particles": ("particles", "particles.star")}
 STEPS = {
     step.name: step
     for step in (
+        toy("gain", {"movies": "movies"}, {"gain": ("images", "gain.mrc")}, Gain),
         toy("motion", {"movies": "movies"}, MICROGRAPHS, Motion),
         toy("ctf", {"micrographs": "micrographs"}, MICROGRAPHS, OpticsOptions),
+        toy("curate", {"micrographs": "micrographs"}, MICROGRAPHS),
         toy("pick", {"micrographs": "micrographs"}, {"particles": ("coordinates", "particles.star")}, Pick,
             diameter_A=131.0),
         toy("extract", {"coordinates": "coordinates"}, PARTICLES, Box),

@@ -25,8 +25,11 @@ from halfmap.project.plan import CLASSES_STEP, PLAN_FILE, STARTS, Plan, options_
 from halfmap.refine.refine3d.options import FIRST_RESOLUTIONS_A
 
 CHAIN: Final = (
-    "motion", "ctf", "pick", "extract", "class2d", "select", "abinitio", "refine", "mask", "postprocess",
+    "gain", "motion", "ctf", "curate", "pick", "extract", "class2d", "select", "abinitio", "refine", "mask",
+    "postprocess",
 )  # fmt: skip
+GOES_ON_WITHOUT: Final = {"gain": ("few-movies", "orientation-not-told")}
+"""Step -> failures that the session survives with what it was given; they are said, and stand in the record."""
 SUMMARY_FILE: Final = "summary.json"
 RESULTS: Final = ("map.mrc", "half1.mrc", "half2.mrc", "mask.mrc", "particles.star", "fsc.star")
 """Files that stand in the session's folder at the end, from the last job that wrote one of that name."""
@@ -47,7 +50,10 @@ class Stage:
 
 def chain_of(plan: Plan, steps: Mapping[str, Step]) -> list[Step]:
     """The steps that this plan needs, in order."""
-    names = list(CHAIN[CHAIN.index(STARTS[plan.start()[0]]) :])
+    start = plan.start()[0]
+    names = list(CHAIN[CHAIN.index(STARTS[start]) :])
+    if start == "movies" and plan.session.gain is not None:
+        names.insert(0, "gain")
     if plan.session.reference is not None:
         names.remove("abinitio")
     absent = [name for name in names if name not in steps]
@@ -67,7 +73,8 @@ class Session:
         self.plan, self.chain, self.run, self.screen, self.command_of = plan, chain, run, screen, command_of
         self.stages: list[Stage] = []
         self.derived: dict[str, Any] = {}
-        self.available: dict[str, list[Path]] = {chain[0].inputs[0].kind: list(first_inputs)}
+        self.first_inputs = list(first_inputs)
+        self.available: dict[str, list[Path]] = {chain[0].inputs[0].kind: self.first_inputs}
 
     def execute(self) -> list[Stage]:
         """Do every step, then leave results, plan and summary in the session's folder.
@@ -95,11 +102,12 @@ class Session:
         inputs = {port.name: self._input(step, port) for port in step.inputs}
         inputs = {name: paths for name, paths in inputs.items() if paths}
         derived = self._wired(step)
-        options = options_for(step, self.plan, derived, first=step is self.chain[0])
+        bare = [path for paths in inputs.values() for path in paths] == self.first_inputs
+        options = options_for(step, self.plan, derived, first=bare)
         run = self.run.model_copy(update={"out": folder})
         self.screen.say(f"== {step.name} in {folder}")
         files = [str(path) for paths in inputs.values() for path in paths]
-        given = files if self.stages else self.plan.start()[1]
+        given = self.plan.start()[1] if bare else files
         command = self.command_of(step, given, options, run)
         job = partial(
             run_job, step, inputs, options, run, command=command, screen=self.screen,
@@ -108,12 +116,23 @@ class Session:
         try:
             record = job()
         except HalfmapError as error:
+            if error.code in GOES_ON_WITHOUT.get(step.name, ()):
+                self._go_on_without(step, folder, error.message)
+                return
             if error.code != "other-job":
                 raise
             self._set_aside(folder, error.message)
             record = job()
         self.stages.append(Stage(step, folder, record))
         self._take_outputs(step, folder, record)
+
+    def _go_on_without(self, step: Step, folder: Path, message: str) -> None:
+        """Take a failed job into the session as a warning."""
+        warning = f"{message} The session went on with what it was given."
+        self.screen.say(f"warning: {step.name}: {warning}")
+        record = JobRecord.load(folder)
+        record = record.model_copy(update={"warnings": (*record.warnings, warning)})
+        self.stages.append(Stage(step, folder, record))
 
     def _input(self, step: Step, port: Port) -> list[Path]:
         """The newest file of the kind that the port takes; half-maps go to their ports in order."""
@@ -125,7 +144,7 @@ class Session:
         return mine
 
     def _wired(self, step: Step) -> dict[str, Any]:
-        """Options that earlier steps decide: diameter, classes, reference map, mask."""
+        """Options that earlier steps decide: gain reference, diameter, classes, reference map, mask."""
         derived = dict(self.derived)
         if self.available.get("volume") and self.plan.session.reference is None:
             derived["reference"] = self.available["volume"][0]
@@ -142,6 +161,8 @@ class Session:
         self.available |= kinds
         if self.plan.session.diameter_A is None and record.figures.get("diameter_A"):
             self.derived["diameter_A"] = float(record.figures["diameter_A"])
+        if step.name == "gain":
+            self.derived["gain"] = folder / "gain.mrc"
         # Low-passed any further, a start would show refinement nothing by which to tell views apart.
         if (record.figures.get("told_apart_A") or FIRST_RESOLUTIONS_A[0]) < FIRST_RESOLUTIONS_A[0]:
             self.derived["initial_resolution_A"] = float(record.figures["told_apart_A"])
@@ -166,6 +187,8 @@ class Session:
         ):
             first_A = self.derived["initial_resolution_A"]
             self.screen.say(f"{step.name}: starts at {first_A:g} Å, where the first map begins to tell views apart")
+        if step.name != "gain" and "gain" in fields and "gain" in self.derived and "gain" not in own:
+            self.screen.say(f"{step.name}: gain reference {self.derived['gain']}, turned as the movies ask for")
         if "symmetry" in fields and "symmetry" not in own:
             self.screen.say(f"{step.name}: symmetry {self.plan.session.symmetry}")
 

@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from toy_chain import STEPS, toy
 from halfmap.errors import HalfmapError
 from halfmap.jobs.declared import BadOptionError
 from halfmap.jobs.run_options import RunOptions
+from halfmap.jobs.step import Failure
 from halfmap.project import pipeline
 from halfmap.project.pipeline import CHAIN, Session, chain_of, summary_lines
 from halfmap.project.plan import SESSION, SessionOptions, make_plan, plan_text
@@ -56,29 +58,30 @@ def told(folder, file):
 def test_movies_to_map(session):
     stages, text = session(**MOVIES)
     assert [stage.folder.name for stage in stages] == [f"{i:02d}_{name}" for i, name in enumerate(CHAIN, start=1)]
-    motion = told("s/01_motion", "micrographs.star")
+    motion = told("s/02_motion", "micrographs.star")
     assert motion["inputs"] == {"movies": ["m1.tif", "m2.tif"]}
-    assert (motion["options"]["gain"], motion["options"]["pixel_size_A"]) == ("gain.mrc", 1.1)
-    assert told("s/02_ctf", "micrographs.star")["options"]["pixel_size_A"] is None
-    assert told("s/04_extract", "particles.star")["options"]["diameter_A"] == 131.0
-    assert told("s/05_class2d", "particles.star")["options"]["classes"] == 12
-    assert told("s/07_abinitio", "map.mrc")["options"]["classes"] == 1
-    assert told("s/06_select", "particles.star")["inputs"] == {
+    assert (motion["options"]["gain"], motion["options"]["pixel_size_A"]) == ("s/01_gain/gain.mrc", 1.1)
+    assert told("s/01_gain", "gain.mrc")["options"]["gain"] == "gain.mrc"
+    assert told("s/03_ctf", "micrographs.star")["options"]["pixel_size_A"] is None
+    assert told("s/06_extract", "particles.star")["options"]["diameter_A"] == 131.0
+    assert told("s/07_class2d", "particles.star")["options"]["classes"] == 12
+    assert told("s/09_abinitio", "map.mrc")["options"]["classes"] == 1
+    assert told("s/08_select", "particles.star")["inputs"] == {
         "particles": ["particles.star"], "classes": ["classes.mrcs"],
     }  # fmt: skip
-    refine = told("s/08_refine", "map.mrc")["options"]
-    assert refine["reference"] == "s/07_abinitio/map.mrc"
+    refine = told("s/10_refine", "map.mrc")["options"]
+    assert refine["reference"] == "s/09_abinitio/map.mrc"
     assert refine["symmetry"] == "O"
     assert refine["initial_resolution_A"] == 11.5
     assert "refine: starts at 11.5 Å, where the first map begins to tell views apart" in text
-    post = told("s/10_postprocess", "map.mrc")
+    post = told("s/12_postprocess", "map.mrc")
     assert post["inputs"] == {"half1": ["half1.mrc"], "half2": ["half2.mrc"]}
-    assert post["options"]["mask"] == "s/09_mask/mask.mrc"
+    assert post["options"]["mask"] == "s/11_mask/mask.mrc"
     assert told("s", "map.mrc") == post
     assert "diameter 131 Å, as estimated before" in text
     assert "12 classes, because there are 1234 particles" in text
     assert any("refine" in line and "resolution_A 3.40" in line and "5 -> 4" in line for line in summary_lines(stages))
-    assert json.loads(Path("s/summary.json").read_text())[7]["figures"]["resolution_A"] == 3.4
+    assert json.loads(Path("s/summary.json").read_text())[9]["figures"]["resolution_A"] == 3.4
 
 
 def test_page_of_the_session(session):
@@ -95,8 +98,8 @@ def test_page_that_cannot_be_drawn_is_a_warning(session, monkeypatch):
 
     monkeypatch.setattr(write, "SECTIONS", {"refine": draw})
     stages, text = session(**MOVIES)
-    assert "report.html could not be drawn: ValueError: no ink" in stages[7].record.warnings
-    assert stages[7].record.state == "finished"
+    assert "report.html could not be drawn: ValueError: no ink" in stages[9].record.warnings
+    assert stages[9].record.state == "finished"
     assert "warning: report.html could not be drawn: ValueError: no ink" in text.splitlines()[-1]
 
 
@@ -125,10 +128,10 @@ def test_edited_plan_redoes_what_depends_on_it(session):
     section = content.index("[class2d]")
     plan.write_text(content[:section] + "[class2d]\nclasses = 7\n" + content[content.index("# Toy select.") :])
     stages, text = session(plan=plan)
-    assert "05_class2d" in text[text.index("the plan has changed") :]
-    assert "01_motion is finished already" in text
-    assert stages[4].record.options["classes"] == 7
-    assert told("s/superseded/1/05_class2d", "particles.star")["options"]["classes"] == 12
+    assert "07_class2d" in text[text.index("the plan has changed") :]
+    assert "02_motion is finished already" in text
+    assert stages[6].record.options["classes"] == 7
+    assert told("s/superseded/1/07_class2d", "particles.star")["options"]["classes"] == 12
     assert tomllib.loads(plan.read_text())["class2d"]["classes"] == 7
 
 
@@ -145,8 +148,8 @@ def test_from_particles_and_with_a_reference(session):
 
 def test_classes_of_a_session_are_two_dimensional(session):
     session(**MOVIES, classes=20)
-    assert told("s/05_class2d", "particles.star")["options"]["classes"] == 20
-    assert told("s/07_abinitio", "map.mrc")["options"]["classes"] == 1
+    assert told("s/07_class2d", "particles.star")["options"]["classes"] == 20
+    assert told("s/09_abinitio", "map.mrc")["options"]["classes"] == 1
     assert tomllib.loads(Path("s/plan.toml").read_text())["abinitio"]["classes"] == 1
 
 
@@ -162,10 +165,32 @@ def test_failure_of_a_step_ends_the_session_and_is_continued(session):
     steps = STEPS | {"ctf": STEPS["ctf"].__class__(**{**vars(STEPS["ctf"]), "run": broken})}
     with pytest.raises(HalfmapError, match="no micrographs"):
         session(**MOVIES, steps=steps)
-    assert not Path("s/03_pick").exists()
+    assert not Path("s/05_pick").exists()
     stages, text = session(**MOVIES)
-    assert "01_motion is finished already" in text
+    assert "02_motion is finished already" in text
     assert len(stages) == len(CHAIN)
+
+
+def test_without_a_gain_reference_none_is_looked_for(session):
+    stages, _ = session(**{name: value for name, value in MOVIES.items() if name != "gain"})
+    assert [stage.folder.name for stage in stages][:3] == ["01_motion", "02_ctf", "03_curate"]
+    options = told("s/01_motion", "micrographs.star")["options"]
+    assert (options["gain"], options["pixel_size_A"]) == (None, 1.1)
+
+
+def test_a_gain_reference_that_cannot_be_told_is_used_as_it_is_with_a_warning(session):
+    def unsure(job, inputs, options):
+        job.fail("orientation-not-told", "no orientation stands out.")
+
+    gain = replace(STEPS["gain"], run=unsure, failures=(Failure("orientation-not-told", "Not told.", "More movies."),))
+    stages, text = session(**MOVIES, steps=STEPS | {"gain": gain})
+    assert told("s/02_motion", "micrographs.star")["options"]["gain"] == "gain.mrc"
+    assert "warning: gain: no orientation stands out. The session went on with what it was given." in text
+    assert any("no orientation stands out" in line for line in summary_lines(stages))
+    page = Path("s/report.html").read_text()
+    assert "no orientation stands out" in page
+    _, again = session(**MOVIES, steps=STEPS | {"gain": gain})
+    assert again.count("is finished already") == len(CHAIN) - 1
 
 
 def test_step_without_its_input_is_told(session):

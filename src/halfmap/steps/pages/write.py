@@ -73,7 +73,7 @@ def write_session_page(
     page.warnings(doubts)
     for folder, record in reversed(jobs):
         draw = SECTIONS.get(record.step)
-        if draw is not None:
+        if draw is not None and record.state == "finished":
             draw(page, folder, dict(record.figures))
             page.link(os.path.relpath(folder / PAGE, path.parent), f"Page of {record.step}")
     for _, record in jobs:
