@@ -51,8 +51,8 @@ class RingModel:
         at_zero = microscope.phase_rad(squared, 0.0, 0.0)
         self.by_defocus = ((microscope.phase_rad(squared, 1e4, 0.0) - at_zero) / 1e4).astype(np.float32)
         self._at_zero = at_zero.astype(np.float32)
-        lag = microscope.lag_A(squared, near_defocus_A)
-        self.fade = fading(lag, rings.cos_2, rings.length_A).astype(np.float32)
+        self.lag_A = microscope.lag_A(squared, near_defocus_A)
+        self.fade = fading(self.lag_A, rings.cos_2, rings.length_A).astype(np.float32)
         self._cos_2, self._sin_2 = rings.cos_2.astype(np.float32), rings.sin_2.astype(np.float32)
         self.base = radial_basis(rings.shell_frequency)
         self.env = radial_basis(rings.shell_frequency, N_ENVELOPE)
@@ -157,23 +157,42 @@ def refine(rings: Rings, microscope: Microscope, start: Candidate, *, fit_phase_
             damping *= 8.0
         if 0 <= gained < SETTLED * variance or damping > 1e4:
             break
+    noise = _noise_at_rings(model, state)
+    at_rings = float((state.rings**2) @ noise / max(float(state.rings @ state.rings), 1e-30))
     return RingFit(
         parameters=parameters,
-        covariance=_covariance(state, free),
+        covariance=_covariance(state, free, noise),
         envelope=state.envelope,
         offset=state.offset,
         cost=state.cost,
         correlation=_correlation(rings, state),
-        evidence=(model.cost_without_rings() - state.cost) / (state.cost / len(rings.value)),
+        evidence=(model.cost_without_rings() - state.cost) / (at_rings * state.cost / len(rings.value)),
     )
 
 
-def _covariance(state: _State, free: int) -> FloatArray:
+def _covariance(state: _State, free: int, noise: FloatArray) -> FloatArray:
     jacobian = state.jacobian[:free]
     covariance = np.zeros((4, 4))
     variance = state.cost / max(len(state.residual) - 20, 1)
-    covariance[:free, :free] = np.linalg.pinv(jacobian @ jacobian.T) * variance
+    inverse = np.linalg.pinv(jacobian @ jacobian.T)
+    covariance[:free, :free] = inverse @ ((jacobian * noise) @ jacobian.T) @ inverse * variance
     return covariance
+
+
+def _noise_at_rings(model: RingModel, state: _State) -> FloatArray:
+    """Noise of each pixel at the lag of its rings, over its noise at all lags.
+
+    Cells that share pixels of the full spectrum, and the faded edges of the micrograph, make neighbours alike: their
+    noise is then stronger at small lags, where wide rings belong, and weaker at large ones.
+    """
+    rings, residual = model.rings, state.residual
+    grid = np.zeros(rings.on_grid.shape)
+    grid[rings.on_grid] = residual
+    along_x = 2.0 * float((grid[:, 1:] * grid[:, :-1]).sum()) / state.cost
+    along_y = 2.0 * float((grid[1:] * grid[:-1]).sum()) / state.cost
+    turn = 2.0 * np.pi * model.lag_A / rings.length_A
+    x, y = (np.sqrt(np.clip(0.5 + half * rings.cos_2, 0.0, 1.0)) for half in (0.5, -0.5))
+    return np.asarray((1.0 + along_x * np.cos(turn * x)) * (1.0 + along_y * np.cos(turn * y)))
 
 
 def _correlation(rings: Rings, state: _State) -> float:
