@@ -216,7 +216,7 @@ def _score_table(
     score, power = np.zeros((len(tiles), len(defocus))), np.zeros(len(defocus))
     for sector, rings in enumerate(_rings(tiles, microscope, parameters, defocus, envelope)):
         weighted = rings * tiles.count[sector][:, None]
-        score += tiles.value[:, sector] @ weighted
+        score += (tiles.weight[:, None] * tiles.value[:, sector]) @ weighted
         power += np.einsum("ij,ij->j", weighted, rings)
     return _Table(defocus, score / np.sqrt(np.maximum(power, 1e-30)), tiles.shared)
 

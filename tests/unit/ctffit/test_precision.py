@@ -10,6 +10,7 @@ from halfmap.ctffit.estimate import FitSettings, estimate_ctf
 from halfmap.ctffit.files import on_finer_grid
 from halfmap.ctffit.model import Microscope
 from halfmap.ctffit.spectrum import micrograph_power, micrograph_spectrum, spectrum_of_power
+from halfmap.ctffit.tiles import tile_edge_px, tiles_of
 
 SEEDS, EDGE, PIXEL_A = 24, 1024, 1.2
 ASTIGMATISM_A = np.array([150.0, -80.0])
@@ -65,3 +66,17 @@ def test_the_power_of_a_micrograph_is_taken_once_for_all_grids():
         one = spectrum_of_power(power, image.shape, PIXEL_A, box_px)
         assert torch.equal(one.power, micrograph_spectrum(image, PIXEL_A, box_px).power)
     assert torch.equal(power, kept)
+
+
+def test_tiles_reach_the_border_and_lie_where_their_power_is():
+    """Outer tiles lie outside the middle of their squares, and hold more independent pixels."""
+    empty = np.random.default_rng(0).normal(size=(768, 768)).astype(np.float32)
+    tiles = tiles_of(empty, 1.5, 30.0, 4.0)
+    edge = tile_edge_px(empty.shape, 1.5)
+    half_A = 0.5 * (768 - edge) * 1.5
+    assert tiles.x_A.min() < -half_A - 0.05 * edge * 1.5
+    assert tiles.x_A.min() == pytest.approx(-tiles.x_A.max(), abs=2.0)
+    assert tiles.x_A.min() > -half_A - 0.2 * edge * 1.5
+    corner = np.hypot(tiles.x_A, tiles.y_A).argmax()
+    assert tiles.weight[corner] > 1.2 * tiles.weight[np.hypot(tiles.x_A, tiles.y_A).argmin()]
+    assert tiles.weight.mean() == pytest.approx(1.0)
