@@ -159,6 +159,34 @@ def refined_estimate(
     return replace(estimate, **values)
 
 
+def estimate_with_nodes(
+    estimate: CtfEstimate, spectrum: Spectrum, microscope: Microscope, settings: FitSettings, thickness_A: float
+) -> CtfEstimate:
+    """The estimate refined with rings that come back inverted beyond the nodes of a thickness, if that explains more.
+
+    Without nodes a fit of thick ice ends at the first one, and has few rings to tell the astigmatism by; so it starts
+    from none as well. The curve is drawn anew along lines of equal phase. The fit resolution stays: particles at one
+    depth have no nodes, and what is beyond them is not seen as rings of one sign.
+    """
+    rings = rings_of(spectrum, settings.min_resolution_A, settings.max_resolution_A)
+    mean, along, across, shift = estimate.parameters.tolist()
+    fits = [
+        refine(
+            rings,
+            microscope,
+            Candidate(mean, share * along, share * across, shift, estimate.figure_of_merit),
+            fit_phase_shift=settings.phase_shift,
+            thickness_A=thickness_A,
+        )
+        for share in (1.0, 0.0)
+    ]
+    best = min(fits, key=lambda fit: fit.cost)
+    if best.evidence <= estimate.evidence:
+        return estimate
+    curve = equal_phase_curve(rings_of(spectrum, settings.min_resolution_A, 0.0), microscope, best.parameters)
+    return replace(estimate, **_ctf_and_errors(best), evidence=best.evidence, curve=curve)
+
+
 def _ctf_and_errors(fit: RingFit) -> dict[str, Any]:
     """The fields of an estimate that a fit gives directly."""
     u, v, angle = defocus_of(fit.parameters)

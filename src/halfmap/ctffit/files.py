@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from halfmap.ctffit.estimate import CtfEstimate, FitSettings, estimate_ctf, refined_estimate
+from halfmap.ctffit.estimate import CtfEstimate, FitSettings, estimate_ctf, estimate_with_nodes, refined_estimate
 from halfmap.ctffit.ice import ice_signal
 from halfmap.ctffit.local import local_defocus, with_surface
 from halfmap.ctffit.model import Microscope
 from halfmap.ctffit.record import estimate_values, ice_values, surface_values, write_fit
 from halfmap.ctffit.spectrum import Spectrum, micrograph_power, spectrum_of_power
-from halfmap.ctffit.thickness import NO_NODES, thickness_from_nodes
+from halfmap.ctffit.thickness import CLEARLY, NO_NODES, Thickness, thickness_from_nodes
 from halfmap.errors import BadInputError
 from halfmap.fourier.periodogram import FINEST_PIXEL_A, power_of_picture
 from halfmap.io.mrc import read_image, write_image
@@ -63,6 +63,9 @@ def process_micrograph(files: MicrographFiles, *, device: str) -> dict[str, Any]
         spectrum, estimate = on_finer_grid(
             image, files.pixel_size_A, spectrum, estimate, files.microscope, files.settings, power
         )
+    seen = thickness_of(estimate, files.microscope)
+    if seen.improvement >= CLEARLY:
+        estimate = estimate_with_nodes(estimate, spectrum, files.microscope, files.settings, seen.thickness_A)
     local = None
     if files.local and micrograph is not None:
         local = local_defocus(micrograph, files.pixel_size_A, files.microscope, files.settings, estimate)
@@ -71,7 +74,7 @@ def process_micrograph(files: MicrographFiles, *, device: str) -> dict[str, Any]
     picture = f"{files.stem}_ctf.mrc"
     write_image(picture, estimate.picture, spectrum.pixel_size_A)
     ice = ice_signal(spectrum, files.microscope, estimate.parameters)
-    thickness = thickness_from_nodes(estimate.curve, files.microscope) if estimate.has_rings else NO_NODES
+    thickness = thickness_of(estimate, files.microscope)
     values = {
         **estimate_values(estimate),
         **surface_values(local),
@@ -80,6 +83,11 @@ def process_micrograph(files: MicrographFiles, *, device: str) -> dict[str, Any]
     }
     write_fit(f"{files.stem}_ctf.star", files.micrograph, values, estimate)
     return values
+
+
+def thickness_of(estimate: CtfEstimate, microscope: Microscope) -> Thickness:
+    """Thickness by the nodes of an estimate's curve; not a number where there are no rings or no nodes."""
+    return thickness_from_nodes(estimate.curve, microscope) if estimate.has_rings else NO_NODES
 
 
 def on_finer_grid(

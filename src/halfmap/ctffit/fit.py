@@ -42,17 +42,19 @@ class RingFit:
 class RingModel:
     """Rings of a CTF on the pixels of a spectrum, as a function of few parameters.
 
-    The phase is linear in defocus, ``γ = γ₀(s) + γ'(s) Δf + φ``; both functions are made once.
+    The phase is linear in defocus, ``γ = γ₀(s) + γ'(s) Δf + φ``; both functions are made once. Layers of a specimen of
+    some thickness multiply the rings by ``sinc(λ t s²)`` (``ctffit.thickness``).
     """
 
-    def __init__(self, rings: Rings, microscope: Microscope, near_defocus_A: float) -> None:
+    def __init__(self, rings: Rings, microscope: Microscope, near_defocus_A: float, thickness_A: float = 0.0) -> None:
         squared = rings.frequency_squared
         self.rings = rings
         at_zero = microscope.phase_rad(squared, 0.0, 0.0)
         self.by_defocus = ((microscope.phase_rad(squared, 1e4, 0.0) - at_zero) / 1e4).astype(np.float32)
         self._at_zero = at_zero.astype(np.float32)
         self.lag_A = microscope.lag_A(squared, near_defocus_A)
-        self.fade = fading(self.lag_A, rings.cos_2, rings.length_A).astype(np.float32)
+        fade = fading(self.lag_A, rings.cos_2, rings.length_A)
+        self.fade = (fade * np.sinc(microscope.wavelength_A * thickness_A * squared)).astype(np.float32)
         self._cos_2, self._sin_2 = rings.cos_2.astype(np.float32), rings.sin_2.astype(np.float32)
         self.base = radial_basis(rings.shell_frequency)
         self.env = radial_basis(rings.shell_frequency, N_ENVELOPE)
@@ -129,7 +131,9 @@ class _State:
     cost: float
 
 
-def refine(rings: Rings, microscope: Microscope, start: Candidate, *, fit_phase_shift: bool) -> RingFit:
+def refine(
+    rings: Rings, microscope: Microscope, start: Candidate, *, fit_phase_shift: bool, thickness_A: float = 0.0
+) -> RingFit:
     """Least squares by Levenberg-Marquardt; baseline and envelope are solved for at every step.
 
     The model of a pixel is ``offset(s) - envelope(s) · fading · cos 2γ`` with smooth offset and
@@ -138,7 +142,7 @@ def refine(rings: Rings, microscope: Microscope, start: Candidate, *, fit_phase_
     """
     free = 4 if fit_phase_shift else 3
     parameters = np.array([start.defocus_A, start.astigmatism_x_A, start.astigmatism_y_A, start.phase_shift_rad])
-    model = RingModel(rings, microscope, start.defocus_A)
+    model = RingModel(rings, microscope, start.defocus_A, thickness_A)
     state = model.evaluate(parameters)
     variance = state.cost / len(rings.value)
     damping = 1e-3
