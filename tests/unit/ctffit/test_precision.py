@@ -10,6 +10,7 @@ from halfmap.ctffit.estimate import FitSettings, estimate_ctf
 from halfmap.ctffit.files import on_finer_grid
 from halfmap.ctffit.model import Microscope
 from halfmap.ctffit.spectrum import micrograph_power, micrograph_spectrum, spectrum_of_power
+from halfmap.ctffit.surface import fit_surface
 from halfmap.ctffit.tiles import tile_edge_px, tiles_of
 
 SEEDS, EDGE, PIXEL_A = 24, 1024, 1.2
@@ -17,14 +18,14 @@ ASTIGMATISM_A = np.array([150.0, -80.0])
 """Half differences along x and across."""
 
 
-def picture(mean_A, microscope, seed):
+def picture(mean_A, microscope, seed, edge=EDGE):
     """White noise with the rings of a CTF in its spectrum, strong enough to fit and weak enough to err."""
-    fx, fy = np.fft.rfftfreq(EDGE, PIXEL_A)[None], np.fft.fftfreq(EDGE, PIXEL_A)[:, None]
+    fx, fy = np.fft.rfftfreq(edge, PIXEL_A)[None], np.fft.fftfreq(edge, PIXEL_A)[:, None]
     s2 = fx**2 + fy**2
     angle, (along, across) = np.arctan2(fy, fx), ASTIGMATISM_A
     defocus = mean_A + along * np.cos(2 * angle) + across * np.sin(2 * angle)
     gamma = microscope.phase_rad(s2, defocus, 0.0)
-    noise = np.fft.rfft2(np.random.default_rng(seed).standard_normal((EDGE, EDGE)))
+    noise = np.fft.rfft2(np.random.default_rng(seed).standard_normal((edge, edge)))
     return np.fft.irfft2(noise * np.sqrt(1.0 + 0.2 * np.sin(gamma) ** 2)).astype(np.float32)
 
 
@@ -80,3 +81,32 @@ def test_tiles_reach_the_border_and_lie_where_their_power_is():
     corner = np.hypot(tiles.x_A, tiles.y_A).argmax()
     assert tiles.weight[corner] > 1.2 * tiles.weight[np.hypot(tiles.x_A, tiles.y_A).argmin()]
     assert tiles.weight.mean() == pytest.approx(1.0)
+
+
+def surface_of(seeds, offset_A):
+    """Surfaces fitted to micrographs put together of sixteen patches, each with a defocus of its own."""
+    microscope, edge, tile = Microscope(300.0, 2.7, 0.1), 960, 240
+    found = []
+    for seed in seeds:
+        generator, image = np.random.default_rng(seed), np.empty((edge, edge), np.float32)
+        for row, column in np.ndindex(4, 4):
+            mean_A = 15_000.0 + generator.normal() * offset_A
+            patch = picture(mean_A, microscope, 100 * seed + 4 * row + column, 2 * tile)[:tile, :tile]
+            image[row * tile : (row + 1) * tile, column * tile : (column + 1) * tile] = patch
+        tiles = tiles_of(image, PIXEL_A, 30.0, 4.0)
+        parameters = np.array([15_000.0, *ASTIGMATISM_A, 0.0])
+        found.append(fit_surface(tiles, microscope, parameters, (edge // 2, edge // 2)))
+    return found
+
+
+def test_noise_of_slopes_is_known_and_rough_specimens_do_not_pass_for_tilted():
+    """On level micrographs slopes are as large as stated; patches 300 Å apart at random have larger errors."""
+    level, rough = surface_of(range(8), 0.0), surface_of(range(8), 300.0)
+    misses = [np.array(f.plane_slope) / np.sqrt(np.diag(f.slope_covariance)) for f in level]
+    assert 0.6 < np.sqrt(np.mean(np.square(misses))) < 1.4
+    assert {f.kind for f in (*level, *rough)} == {"level"}
+    smooth_error, rough_error = (np.median([f.tilt_error_rad for f in set_]) for set_ in (level, rough))
+    assert rough_error > 1.5 * smooth_error
+    assert (
+        np.ptp([f.tilt_error_rad for f in level]) < 0.6 * smooth_error
+    )  # Noise is known from all sectors of all tiles.
