@@ -30,8 +30,8 @@ from halfmap.ctffit.files import on_finer_grid, thickness_of
 from halfmap.ctffit.ice import ice_signal
 from halfmap.ctffit.local import local_defocus, with_surface
 from halfmap.ctffit.model import Microscope
-from halfmap.ctffit.spectrum import micrograph_spectrum
-from halfmap.ctffit.thickness import CLEARLY, thickness_from_nodes
+from halfmap.ctffit.spectrum import micrograph_power, micrograph_spectrum, spectrum_of_power
+from halfmap.ctffit.thickness import CLEARLY
 from halfmap.simulate.background import MovieKind, random_background
 from halfmap.simulate.poses import Defocus
 from halfmap.simulate.projection import Optics
@@ -173,21 +173,25 @@ def thickness_errors(truth: Truth, thickness_A: float) -> dict[str, float]:
     }
 
 
-def seconds(edge_px: int, pixel_size_A: float) -> dict[str, float]:
+def seconds(edge_px: int, pixel_size_A: float, defocus_A: float) -> dict[str, float]:
     """CPU seconds of the parts, for one micrograph."""
-    truth = simulated(Condition(15000.0, 300.0, 40.0), edge_px, 1)
+    truth = simulated(Condition(defocus_A, 300.0, 40.0), edge_px, 1)
+    image, microscope = torch.from_numpy(truth.image), truth.microscope
     marks = [time.process_time()]
-    spectrum = micrograph_spectrum(torch.from_numpy(truth.image), pixel_size_A)
+    power = micrograph_power(image)
+    spectrum = spectrum_of_power(power, image.shape, pixel_size_A)
     marks.append(time.process_time())
-    found = estimate_ctf(spectrum, truth.microscope, SETTINGS)
+    found = estimate_ctf(spectrum, microscope, SETTINGS)
     marks.append(time.process_time())
-    local_defocus(truth.image, pixel_size_A, truth.microscope, SETTINGS, found)
+    spectrum, found = on_finer_grid(image, pixel_size_A, spectrum, found, microscope, SETTINGS, power)
     marks.append(time.process_time())
-    ice_signal(spectrum, truth.microscope, found.parameters)
-    thickness_from_nodes(found.curve, truth.microscope)
+    local_defocus(truth.image, pixel_size_A, microscope, SETTINGS, found)
     marks.append(time.process_time())
-    parts = dict(zip(("spectrum", "fit", "surface", "ice and nodes"), np.diff(marks).tolist(), strict=True))
-    return {**parts, "all": marks[-1] - marks[0]}
+    ice_signal(spectrum, microscope, found.parameters)
+    thickness_of(found, microscope)
+    marks.append(time.process_time())
+    names = "spectrum", "fit", "finer grid", "surface", "ice and nodes"
+    return {**dict(zip(names, np.diff(marks).tolist(), strict=True)), "all": marks[-1] - marks[0]}
 
 
 def show(name: str, rows: list[dict[str, float]]) -> None:
@@ -220,8 +224,9 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.what == "seconds":
-        for edge, pixel_size_A in ((1024, 1.4), (4096, 1.0)):
-            show(f"{edge} px, {pixel_size_A} Å", [seconds(edge, pixel_size_A) for _ in range(3)])
+        for (edge, pixel_size_A), df in itertools.product(((1024, 1.4), (4096, 1.0)), (15000.0, 30000.0)):
+            name = f"{edge} px, {pixel_size_A} Å, {df:.0f} Å"
+            show(name, [seconds(edge, pixel_size_A, df) for _ in range(3)])
         return
     if given.what == "thickness":
         defoci = given.defocus or [15000]
