@@ -3,14 +3,15 @@
     python benchmarks/ctf_truth.py defocus --repeats 8
     python benchmarks/ctf_truth.py defocus --kind carbon crystalline --defocus 3000 12000 40000
     python benchmarks/ctf_truth.py tilt --edge 2048 --tilt 0 5 30
+    python benchmarks/ctf_truth.py thickness --voltage 200 300 --thickness 350 700 1500 3000
     python benchmarks/ctf_truth.py seconds
 
 Micrographs of vitreous ice alone, which is the hardest specimen, are simulated at every defocus, voltage and exposure;
 others hold an edge of carbon film or crystals of ice, or are tilted. ``defocus`` prints, for each condition, medians
 and 95th percentiles of the error of the mean defocus and of the astigmatism vector (Å) and of its direction (degrees,
 where the astigmatism is above 300 Å), and the share that missed by more than 200 Å; ``tilt`` those of the tilt, of the
-defocus at the centre and at the corners, and the share of specimens that are reported as tilted; ``seconds`` the CPU
-time by parts.
+defocus at the centre and at the corners, and the share of specimens that are reported as tilted; ``thickness`` those of
+the thickness, where nodes are seen, and of the CTF with and without them; ``seconds`` the CPU time by parts.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from halfmap.ctffit.estimate import CtfEstimate, FitSettings, estimate_ctf
-from halfmap.ctffit.files import on_finer_grid
+from halfmap.ctffit.estimate import CtfEstimate, FitSettings, estimate_ctf, estimate_with_nodes
+from halfmap.ctffit.files import on_finer_grid, thickness_of
 from halfmap.ctffit.ice import ice_signal
 from halfmap.ctffit.local import local_defocus, with_surface
 from halfmap.ctffit.model import Microscope
-from halfmap.ctffit.spectrum import micrograph_spectrum
-from halfmap.ctffit.thickness import thickness_from_nodes
+from halfmap.ctffit.spectrum import micrograph_power, micrograph_spectrum, spectrum_of_power
+from halfmap.ctffit.thickness import CLEARLY
 from halfmap.simulate.background import MovieKind, random_background
 from halfmap.simulate.poses import Defocus
 from halfmap.simulate.projection import Optics
@@ -40,6 +41,7 @@ from halfmap.units import DEG
 PIXEL_SIZE_A = 1.2
 MISSED_A = 200.0
 ENVELOPE_A2 = 60.0
+LAYER_A = 60.0
 KINDS: tuple[MovieKind, ...] = ("ordinary", "carbon", "crystalline")
 SETTINGS = FitSettings(max_defocus_A=70000.0)
 
@@ -53,6 +55,8 @@ class Condition:
     dose_e_per_A2: float
     kind: MovieKind = "ordinary"
     tilt_deg: float = 0.0
+    thickness_A: float = 350.0
+    layers: int = 1
 
     @property
     def cs_mm(self) -> float:
@@ -85,8 +89,8 @@ def simulated(condition: Condition, edge_px: int, seed: int) -> Truth:
     direction, slope = generator.uniform(0.0, 2.0 * math.pi), math.tan(condition.tilt_deg * DEG)
     plane = IcePlane(slope * math.cos(direction), slope * math.sin(direction))
     background = random_background(
-        (edge_px, edge_px), PIXEL_SIZE_A, kind=condition.kind, voltage_kV=condition.voltage_kV, ice_thickness_A=350.0,
-        contaminants=0.0, generator=generator,
+        (edge_px, edge_px), PIXEL_SIZE_A, kind=condition.kind, voltage_kV=condition.voltage_kV,
+        ice_thickness_A=condition.thickness_A, contaminants=0.0, generator=generator, ice_layers=condition.layers,
     )  # fmt: skip
     relative = background_field(background, plane, defocus, optics, PIXEL_SIZE_A)
     image = generator.poisson(np.clip(relative, 0.0, None) * condition.dose_e_per_A2 * PIXEL_SIZE_A**2)
@@ -144,21 +148,50 @@ def tilt_errors(truth: Truth) -> dict[str, float]:
     }
 
 
-def seconds(edge_px: int, pixel_size_A: float) -> dict[str, float]:
+def thickness_errors(truth: Truth, thickness_A: float) -> dict[str, float]:
+    """Error of the thickness, where nodes are seen, and of the CTF with and without them."""
+    image = torch.from_numpy(truth.image)
+    spectrum = micrograph_spectrum(image, PIXEL_SIZE_A)
+    first = estimate_ctf(spectrum, truth.microscope, SETTINGS)
+    spectrum, first = on_finer_grid(image, PIXEL_SIZE_A, spectrum, first, truth.microscope, SETTINGS)
+    seen = thickness_of(first, truth.microscope)
+    last = first
+    if seen.improvement >= CLEARLY:
+        last = estimate_with_nodes(first, spectrum, truth.microscope, SETTINGS, seen.thickness_A)
+        seen = thickness_of(last, truth.microscope)
+    half = 0.5 * (truth.defocus.u_A - truth.defocus.v_A)
+    vector = half * np.exp(2j * truth.defocus.angle_rad)
+    return {
+        "nodes seen": float(seen.improvement >= CLEARLY),
+        "thickness Å": abs(seen.thickness_A - thickness_A),
+        "stated Å": seen.error_A,
+        "mean Å": abs(last.parameters[0] - truth.mean_A),
+        "astigmatism Å": 2.0 * abs(complex(last.parameters[1], last.parameters[2]) - vector),
+        "mean without Å": abs(first.parameters[0] - truth.mean_A),
+        "astigmatism without Å": 2.0 * abs(complex(first.parameters[1], first.parameters[2]) - vector),
+        "fit to Å": last.fit_resolution_A,
+    }
+
+
+def seconds(edge_px: int, defocus_A: float) -> dict[str, float]:
     """CPU seconds of the parts, for one micrograph."""
-    truth = simulated(Condition(15000.0, 300.0, 40.0), edge_px, 1)
+    truth = simulated(Condition(defocus_A, 300.0, 40.0), edge_px, 1)
+    image, microscope = torch.from_numpy(truth.image), truth.microscope
     marks = [time.process_time()]
-    spectrum = micrograph_spectrum(torch.from_numpy(truth.image), pixel_size_A)
+    power = micrograph_power(image)
+    spectrum = spectrum_of_power(power, image.shape, PIXEL_SIZE_A)
     marks.append(time.process_time())
-    found = estimate_ctf(spectrum, truth.microscope, SETTINGS)
+    found = estimate_ctf(spectrum, microscope, SETTINGS)
     marks.append(time.process_time())
-    local_defocus(truth.image, pixel_size_A, truth.microscope, SETTINGS, found)
+    spectrum, found = on_finer_grid(image, PIXEL_SIZE_A, spectrum, found, microscope, SETTINGS, power)
     marks.append(time.process_time())
-    ice_signal(spectrum, truth.microscope, found.parameters)
-    thickness_from_nodes(found.curve, truth.microscope)
+    local_defocus(truth.image, PIXEL_SIZE_A, microscope, SETTINGS, found)
     marks.append(time.process_time())
-    parts = dict(zip(("spectrum", "fit", "surface", "ice and nodes"), np.diff(marks).tolist(), strict=True))
-    return {**parts, "all": marks[-1] - marks[0]}
+    ice_signal(spectrum, microscope, found.parameters)
+    thickness_of(found, microscope)
+    marks.append(time.process_time())
+    names = "spectrum", "fit", "finer grid", "surface", "ice and nodes"
+    return {**dict(zip(names, np.diff(marks).tolist(), strict=True)), "all": marks[-1] - marks[0]}
 
 
 def show(name: str, rows: list[dict[str, float]]) -> None:
@@ -179,7 +212,7 @@ def show(name: str, rows: list[dict[str, float]]) -> None:
 def main() -> None:
     """Parse the arguments and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("defocus", "tilt", "seconds"))
+    parser.add_argument("what", choices=("defocus", "tilt", "thickness", "seconds"))
     parser.add_argument("--edge", type=int, default=1024, help="edge of the micrographs in px")
     parser.add_argument("--repeats", type=int, default=8)
     parser.add_argument("--defocus", type=float, nargs="+")
@@ -187,11 +220,19 @@ def main() -> None:
     parser.add_argument("--dose", type=float, nargs="+", default=[20])
     parser.add_argument("--kind", nargs="+", default=["ordinary"], choices=KINDS)
     parser.add_argument("--tilt", type=float, nargs="+", default=[0, 5, 15, 30, 45, 60])
+    parser.add_argument("--thickness", type=float, nargs="+", default=[350, 700, 1000, 1500, 2000, 3000])
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.what == "seconds":
-        for edge, pixel_size_A in ((1024, 1.4), (4096, 1.0)):
-            show(f"{edge} px, {pixel_size_A} Å", [seconds(edge, pixel_size_A) for _ in range(3)])
+        for edge, df in itertools.product((1024, 4096), (15000.0, 30000.0)):
+            show(f"{edge} px, {df:.0f} Å", [seconds(edge, df) for _ in range(3)])
+        return
+    if given.what == "thickness":
+        defoci = given.defocus or [15000]
+        for kV, df, dose, t in itertools.product(given.voltage or [200], defoci, given.dose, given.thickness):
+            condition = Condition(df, kV, dose, thickness_A=t, layers=math.ceil(t / LAYER_A))
+            rows = [thickness_errors(simulated(condition, given.edge, seed), t) for seed in range(given.repeats)]
+            show(f"{t:.0f} Å thick {df:.0f} Å {kV:.0f} kV {dose:g} e/Å²", rows)
         return
     tilts = given.tilt if given.what == "tilt" else [0.0]
     measure = tilt_errors if given.what == "tilt" else defocus_errors

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 
@@ -130,16 +130,8 @@ def estimate_ctf(spectrum: Spectrum, microscope: Microscope, settings: FitSettin
     best = fits[0]
     whole = rings_of(spectrum, settings.min_resolution_A, 0.0)
     curve = equal_phase_curve(whole, microscope, best.parameters)
-    u, v, angle = defocus_of(best.parameters)
-    error = np.sqrt(np.diag(best.covariance))
     return CtfEstimate(
-        defocus_u_A=u,
-        defocus_v_A=v,
-        defocus_angle_rad=angle,
-        phase_shift_rad=float(best.parameters[3] % math.pi),
-        defocus_error_A=float(error[0]),
-        astigmatism_error_A=float(2.0 * math.hypot(error[1], error[2]) / math.sqrt(2.0)),
-        phase_shift_error_rad=float(error[3]),
+        **_ctf_and_errors(best),
         figure_of_merit=max(best.correlation, 0.0),
         fit_resolution_A=fit_resolution_A(curve) if best.evidence > ENOUGH_EVIDENCE else settings.min_resolution_A,
         evidence=best.evidence,
@@ -150,11 +142,71 @@ def estimate_ctf(spectrum: Spectrum, microscope: Microscope, settings: FitSettin
     )
 
 
+def refined_estimate(
+    estimate: CtfEstimate, spectrum: Spectrum, microscope: Microscope, settings: FitSettings
+) -> CtfEstimate:
+    """The same estimate, its CTF refined on another spectrum of the same micrograph if that leaves less error.
+
+    Evidence, figure of merit, resolution, curve and picture stay those of the first spectrum: they depend on its grid.
+    """
+    rings = rings_of(spectrum, settings.min_resolution_A, settings.max_resolution_A)
+    mean, along, across, shift = estimate.parameters.tolist()
+    start = Candidate(mean, along, across, shift, estimate.figure_of_merit)
+    fit = refine(rings, microscope, start, fit_phase_shift=settings.phase_shift)
+    values = _ctf_and_errors(fit)
+    if _apart(fit.parameters, estimate.parameters) or values["defocus_error_A"] >= estimate.defocus_error_A:
+        return estimate
+    return replace(estimate, **values)
+
+
+def estimate_with_nodes(
+    estimate: CtfEstimate, spectrum: Spectrum, microscope: Microscope, settings: FitSettings, thickness_A: float
+) -> CtfEstimate:
+    """The estimate refined with rings that come back inverted beyond the nodes of a thickness, if that explains more.
+
+    Without nodes a fit of thick ice ends at the first one, and has few rings to tell the astigmatism by; so it starts
+    from none as well. The curve is drawn anew along lines of equal phase. The fit resolution stays: particles at one
+    depth have no nodes, and what is beyond them is not seen as rings of one sign.
+    """
+    rings = rings_of(spectrum, settings.min_resolution_A, settings.max_resolution_A)
+    mean, along, across, shift = estimate.parameters.tolist()
+    fits = [
+        refine(
+            rings,
+            microscope,
+            Candidate(mean, share * along, share * across, shift, estimate.figure_of_merit),
+            fit_phase_shift=settings.phase_shift,
+            thickness_A=thickness_A,
+        )
+        for share in (1.0, 0.0)
+    ]
+    best = min(fits, key=lambda fit: fit.cost)
+    if best.evidence <= estimate.evidence:
+        return estimate
+    curve = equal_phase_curve(rings_of(spectrum, settings.min_resolution_A, 0.0), microscope, best.parameters)
+    return replace(estimate, **_ctf_and_errors(best), evidence=best.evidence, curve=curve)
+
+
+def _ctf_and_errors(fit: RingFit) -> dict[str, Any]:
+    """The fields of an estimate that a fit gives directly."""
+    u, v, angle = defocus_of(fit.parameters)
+    error = np.sqrt(np.diag(fit.covariance))
+    return {
+        "defocus_u_A": u,
+        "defocus_v_A": v,
+        "defocus_angle_rad": angle,
+        "phase_shift_rad": float(fit.parameters[3] % math.pi),
+        "defocus_error_A": float(error[0]),
+        "astigmatism_error_A": float(2.0 * math.hypot(error[1], error[2]) / math.sqrt(2.0)),
+        "phase_shift_error_rad": float(error[3]),
+    }
+
+
 def _alternatives(fits: list[RingFit]) -> tuple[Alternative, ...]:
     """Fits after the first that are not the same as a better one."""
     different: list[RingFit] = []
     for fit in fits:
-        if all(_apart(fit, other) for other in different):
+        if all(_apart(fit.parameters, other.parameters) for other in different):
             different.append(fit)
     return tuple(
         Alternative(*defocus_of(fit.parameters), float(fit.parameters[3] % math.pi), fit.evidence)
@@ -162,10 +214,9 @@ def _alternatives(fits: list[RingFit]) -> tuple[Alternative, ...]:
     )
 
 
-def _apart(a: RingFit, b: RingFit) -> bool:
-    """Whether two fits are different minima: other defocus, or other astigmatism or phase shift."""
-    by_defocus = np.abs(a.parameters[:3] - b.parameters[:3]).max()
-    return bool(by_defocus > SAME_A or abs(math.sin(a.parameters[3] - b.parameters[3])) > 0.3)
+def _apart(a: FloatArray, b: FloatArray) -> bool:
+    """Whether the parameters of two fits are different minima: other defocus, or other astigmatism or phase shift."""
+    return bool(np.abs(a[:3] - b[:3]).max() > SAME_A or abs(math.sin(a[3] - b[3])) > 0.3)
 
 
 def defocus_of(parameters: FloatArray) -> tuple[float, float, float]:

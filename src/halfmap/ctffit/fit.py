@@ -42,17 +42,19 @@ class RingFit:
 class RingModel:
     """Rings of a CTF on the pixels of a spectrum, as a function of few parameters.
 
-    The phase is linear in defocus, ``γ = γ₀(s) + γ'(s) Δf + φ``; both functions are made once.
+    The phase is linear in defocus, ``γ = γ₀(s) + γ'(s) Δf + φ``; both functions are made once. Layers of a specimen of
+    some thickness multiply the rings by ``sinc(λ t s²)`` (``ctffit.thickness``).
     """
 
-    def __init__(self, rings: Rings, microscope: Microscope, near_defocus_A: float) -> None:
+    def __init__(self, rings: Rings, microscope: Microscope, near_defocus_A: float, thickness_A: float = 0.0) -> None:
         squared = rings.frequency_squared
         self.rings = rings
         at_zero = microscope.phase_rad(squared, 0.0, 0.0)
         self.by_defocus = ((microscope.phase_rad(squared, 1e4, 0.0) - at_zero) / 1e4).astype(np.float32)
         self._at_zero = at_zero.astype(np.float32)
-        lag = microscope.lag_A(squared, near_defocus_A)
-        self.fade = fading(lag, rings.cos_2, rings.length_A).astype(np.float32)
+        self.lag_A = microscope.lag_A(squared, near_defocus_A)
+        fade = fading(self.lag_A, rings.cos_2, rings.length_A)
+        self.fade = (fade * np.sinc(microscope.wavelength_A * thickness_A * squared)).astype(np.float32)
         self._cos_2, self._sin_2 = rings.cos_2.astype(np.float32), rings.sin_2.astype(np.float32)
         self.base = radial_basis(rings.shell_frequency)
         self.env = radial_basis(rings.shell_frequency, N_ENVELOPE)
@@ -129,7 +131,9 @@ class _State:
     cost: float
 
 
-def refine(rings: Rings, microscope: Microscope, start: Candidate, *, fit_phase_shift: bool) -> RingFit:
+def refine(
+    rings: Rings, microscope: Microscope, start: Candidate, *, fit_phase_shift: bool, thickness_A: float = 0.0
+) -> RingFit:
     """Least squares by Levenberg-Marquardt; baseline and envelope are solved for at every step.
 
     The model of a pixel is ``offset(s) - envelope(s) · fading · cos 2γ`` with smooth offset and
@@ -138,7 +142,7 @@ def refine(rings: Rings, microscope: Microscope, start: Candidate, *, fit_phase_
     """
     free = 4 if fit_phase_shift else 3
     parameters = np.array([start.defocus_A, start.astigmatism_x_A, start.astigmatism_y_A, start.phase_shift_rad])
-    model = RingModel(rings, microscope, start.defocus_A)
+    model = RingModel(rings, microscope, start.defocus_A, thickness_A)
     state = model.evaluate(parameters)
     variance = state.cost / len(rings.value)
     damping = 1e-3
@@ -157,23 +161,42 @@ def refine(rings: Rings, microscope: Microscope, start: Candidate, *, fit_phase_
             damping *= 8.0
         if 0 <= gained < SETTLED * variance or damping > 1e4:
             break
+    noise = _noise_at_rings(model, state)
+    at_rings = float((state.rings**2) @ noise / max(float(state.rings @ state.rings), 1e-30))
     return RingFit(
         parameters=parameters,
-        covariance=_covariance(state, free),
+        covariance=_covariance(state, free, noise),
         envelope=state.envelope,
         offset=state.offset,
         cost=state.cost,
         correlation=_correlation(rings, state),
-        evidence=(model.cost_without_rings() - state.cost) / (state.cost / len(rings.value)),
+        evidence=(model.cost_without_rings() - state.cost) / (at_rings * state.cost / len(rings.value)),
     )
 
 
-def _covariance(state: _State, free: int) -> FloatArray:
+def _covariance(state: _State, free: int, noise: FloatArray) -> FloatArray:
     jacobian = state.jacobian[:free]
     covariance = np.zeros((4, 4))
     variance = state.cost / max(len(state.residual) - 20, 1)
-    covariance[:free, :free] = np.linalg.pinv(jacobian @ jacobian.T) * variance
+    inverse = np.linalg.pinv(jacobian @ jacobian.T)
+    covariance[:free, :free] = inverse @ ((jacobian * noise) @ jacobian.T) @ inverse * variance
     return covariance
+
+
+def _noise_at_rings(model: RingModel, state: _State) -> FloatArray:
+    """Noise of each pixel at the lag of its rings, over its noise at all lags.
+
+    Cells that share pixels of the full spectrum, and the faded edges of the micrograph, make neighbours alike: their
+    noise is then stronger at small lags, where wide rings belong, and weaker at large ones.
+    """
+    rings, residual = model.rings, state.residual
+    grid = np.zeros(rings.on_grid.shape)
+    grid[rings.on_grid] = residual
+    along_x = 2.0 * float((grid[:, 1:] * grid[:, :-1]).sum()) / state.cost
+    along_y = 2.0 * float((grid[1:] * grid[:-1]).sum()) / state.cost
+    turn = 2.0 * np.pi * model.lag_A / rings.length_A
+    x, y = (np.sqrt(np.clip(0.5 + half * rings.cos_2, 0.0, 1.0)) for half in (0.5, -0.5))
+    return np.asarray((1.0 + along_x * np.cos(turn * x)) * (1.0 + along_y * np.cos(turn * y)))
 
 
 def _correlation(rings: Rings, state: _State) -> float:

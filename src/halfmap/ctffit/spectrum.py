@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,6 +53,19 @@ def micrograph_spectrum(micrograph: Float[Tensor, "y x"], pixel_size_A: float, b
 
     The edges fade into the mean, so that opposite edges do not put a cross on the axes.
     """
+    return spectrum_of_power(micrograph_power(micrograph), micrograph.shape, pixel_size_A, box_px)
+
+
+def spectrum_of_power(
+    power: Float[Tensor, "y half"], shape: Sequence[int], pixel_size_A: float, box_px: int = SPECTRUM_PX
+) -> Spectrum:
+    """Average the power of a micrograph of some shape (rows, columns) into the cells of a ``box_px`` grid."""
+    small, pixel_out_A = binned_power(power, (shape[0], shape[1]), pixel_size_A, box_px)
+    return Spectrum(small, pixel_out_A)
+
+
+def micrograph_power(micrograph: Float[Tensor, "y x"]) -> Float[Tensor, "y half"]:
+    """Half-plane power of a whole micrograph whose edges fade into its mean."""
     image = micrograph - micrograph.mean()
     ny, nx = image.shape
     taper_y, taper_x = edge_taper(ny).to(image.device), edge_taper(nx).to(image.device)
@@ -62,9 +76,7 @@ def micrograph_spectrum(micrograph: Float[Tensor, "y x"], pixel_size_A: float, b
     else:
         transform = torch.fft.rfft2(image)
     power = transform.real.square()
-    power.addcmul_(transform.imag, transform.imag)
-    small, pixel_out_A = binned_power(power, (ny, nx), pixel_size_A, box_px)
-    return Spectrum(small, pixel_out_A)
+    return power.addcmul_(transform.imag, transform.imag)
 
 
 def edge_taper(n: int) -> Float[Tensor, " n"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
@@ -15,7 +15,7 @@ from halfmap.ctffit.fit import N_ENVELOPE
 from halfmap.ctffit.model import Microscope, fading
 from halfmap.ctffit.search import ENVELOPE_A2
 from halfmap.ctffit.spectrum import radial_basis
-from halfmap.ctffit.tiles import Tiles
+from halfmap.ctffit.tiles import N_SECTORS, Tiles
 from halfmap.optics.defocus_surface import DefocusSurface, surface_terms
 from halfmap.typing import Array, FloatArray
 from halfmap.units import DEG
@@ -30,6 +30,8 @@ COARSE_A: Final = 160.0
 FOLDS: Final = 4
 BY_CHANCE: Final = 3e-4
 """A surface with more terms is taken if noise makes them as large with less than this probability."""
+ROUGH: Final = 0.02
+"""Tiles scatter by more than their noise if that noise would make them do so with less than this probability."""
 MAX_STEPS: Final = 30
 SETTLED_A: Final = 0.1
 N_TERMS: Final = {"level": 1, "plane": 3, "curved": 6}
@@ -73,6 +75,8 @@ class _Table:
     score: FloatArray
     """``[tile, defocus]``."""
     shared: float
+    noise: FloatArray
+    """``[tile]`` variance of the slope of the score by noise alone (``_slope_noise``)."""
 
     @cached_property
     def curves(self) -> CubicSpline:
@@ -92,7 +96,7 @@ class _Table:
 
     def of(self, tiles: Array) -> _Table:
         """The same of some tiles."""
-        return _Table(self.defocus_A, self.score[tiles], self.shared)
+        return _Table(self.defocus_A, self.score[tiles], self.shared, self.noise[tiles])
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,25 +111,60 @@ class _Fit:
     """``[tile]`` minus the second derivative of the score of each tile by its defocus."""
     shared: float
     """How many times the tiles count the same pixels (``Tiles.shared``)."""
+    noise: FloatArray
+    """``[tile]`` variance of the slope of the score by noise alone."""
+
+    @cached_property
+    def inverse(self) -> FloatArray:
+        """Inverse of the curvature of the score."""
+        return np.asarray(np.linalg.pinv(self.terms.T @ (self.sharpness[:, None] * self.terms)))
+
+    @cached_property
+    def scatter(self) -> FloatArray:
+        """``[tile]`` slope of each tile's score, had the tile not taken part (HC3; MacKinnon & White 1985)."""
+        leverage = self.sharpness * np.einsum("ti,ij,tj->t", self.terms, self.inverse, self.terms)
+        return np.asarray(self.gradient[:, 0] / np.clip(1.0 - leverage, 0.1, 2.0))
+
+    @cached_property
+    def excess(self) -> float:
+        """Scatter of the tiles' slopes over what noise makes of them."""
+        return float((self.scatter**2 / self.noise).mean())
+
+    @property
+    def degrees(self) -> float:
+        """Degrees of freedom of the scatter among tiles."""
+        n, k = self.terms.shape
+        return max(float(n / self.shared - k), 1.0)
+
+    @property
+    def noise_degrees(self) -> float:
+        """Degrees of freedom of the noise, to which all sectors of all tiles contribute."""
+        return float((N_SECTORS - 1) * len(self.terms) / self.shared)
+
+    @property
+    def rough(self) -> bool:
+        """Whether the tiles scatter by more than their noise: the specimen is not as smooth as the surface."""
+        return bool(f_distribution.sf(self.excess, self.degrees, self.noise_degrees) < ROUGH)
 
     def covariance(self) -> FloatArray:
-        """Sandwich estimate: curvature on either side of the scatter of the tiles' gradients.
+        """Curvature on either side of the variance of the tiles' gradients; what overlapping tiles share counts once.
 
-        Each gradient is what it would be had its tile not taken part (HC3; MacKinnon & White 1985); what
-        overlapping tiles share counts once.
+        The variance is that of the noise, known from the sectors, but not less than the scatter among tiles. On a rough
+        specimen it is that scatter alone, term by term (sandwich estimate).
         """
-        inverse = np.linalg.pinv(self.terms.T @ (self.sharpness[:, None] * self.terms))
-        leverage = self.sharpness * np.einsum("ti,ij,tj->t", self.terms, inverse, self.terms)
-        gradient = self.gradient / np.clip(1.0 - leverage, 0.1, 2.0)[:, None]
-        return np.asarray(inverse @ (gradient.T @ gradient) @ inverse * self.shared)
+        if self.rough:
+            spread = self.scatter[:, None] * self.terms
+            middle = spread.T @ spread
+        else:
+            middle = max(1.0, self.excess) * (self.terms.T @ (self.noise[:, None] * self.terms))
+        return np.asarray(self.inverse @ middle @ self.inverse * self.shared)
 
     def chance(self, n_extra: int) -> float:
         """Probability that noise alone makes the last ``n_extra`` coefficients as large as these (Wald, F)."""
-        n, k = self.gradient.shape
         extra = self.coefficients[-n_extra:]
         covariance = self.covariance()[-n_extra:, -n_extra:]
         statistic = float(extra @ np.linalg.pinv(covariance) @ extra) / n_extra
-        return float(f_distribution.sf(statistic, n_extra, max(n / self.shared - k, 1.0)))
+        return float(f_distribution.sf(statistic, n_extra, self.degrees if self.rough else self.noise_degrees))
 
 
 def fit_surface(
@@ -138,8 +177,8 @@ def fit_surface(
     defocus that it gives them, which up to constants is the log-likelihood; no tile is fitted by
     itself. Planes are searched through up to 65 degrees, then refined by Newton's method. A surface
     with more terms is taken only where noise alone would hardly make them as large (Wald test), and
-    where tiles that did not take part in its fit prefer it. Errors come from the scatter of the
-    tiles' own gradients (sandwich estimate), not from an assumed noise.
+    where tiles that did not take part in its fit prefer it. Errors come from the scatter among the
+    sectors of each tile, or among the tiles if that is larger, not from an assumed noise.
 
     Parameters
     ----------
@@ -159,6 +198,7 @@ def fit_surface(
     for _ in range(2):
         start = _refined(table, terms[:, :3], start).coefficients
         table = _score_table(tiles, microscope, parameters, extent, start)
+    table = replace(table, noise=_slope_noise(tiles, microscope, parameters, extent, start))
     fits = _fits(table, terms, start)
 
     def held_out() -> dict[str, float]:
@@ -210,15 +250,48 @@ def _score_table(
     if plane is None:
         envelope = np.exp(-0.5 * ENVELOPE_A2 * tiles.frequency_squared)
     else:
-        envelope = _envelope(tiles, microscope, parameters, _scaled_terms(tiles, extent)[:, :3] @ plane)
-        for slope in plane[1:] / extent:
-            envelope = envelope * np.sinc(microscope.wavelength_A * tiles.frequency_squared * slope * tiles.edge_A)
+        envelope = _plane_envelope(tiles, microscope, parameters, extent, plane)
     score, power = np.zeros((len(tiles), len(defocus))), np.zeros(len(defocus))
     for sector, rings in enumerate(_rings(tiles, microscope, parameters, defocus, envelope)):
         weighted = rings * tiles.count[sector][:, None]
-        score += tiles.value[:, sector] @ weighted
+        score += (tiles.weight[:, None] * tiles.value[:, sector]) @ weighted
         power += np.einsum("ij,ij->j", weighted, rings)
-    return _Table(defocus, score / np.sqrt(np.maximum(power, 1e-30)), tiles.shared)
+    return _Table(defocus, score / np.sqrt(np.maximum(power, 1e-30)), tiles.shared, np.ones(len(tiles)))
+
+
+def _slope_noise(
+    tiles: Tiles, microscope: Microscope, parameters: FloatArray, extent: float, plane: FloatArray
+) -> FloatArray:
+    """Variance by noise of the slope ``[tile]`` of each tile's score by defocus, at a plane.
+
+    At the right defocus no sector of direction asks for another: how much the sectors of a tile differ in what they ask
+    for is noise. Neighbours are a little alike, and their covariance counts. All tiles together tell the variance, each
+    by its share of independent pixels.
+    """
+    place = _scaled_terms(tiles, extent)[:, :3] @ plane
+    envelope = _plane_envelope(tiles, microscope, parameters, extent, plane)
+    at, lower, higher = (_rings(tiles, microscope, parameters, place + d, envelope) for d in (0.0, -STEP_A, STEP_A))
+    slope, power = np.zeros((N_SECTORS, len(tiles))), np.zeros(len(tiles))
+    for sector, (rings, below, above) in enumerate(zip(at, lower, higher, strict=True)):
+        count = tiles.count[sector][:, None]
+        slope[sector] = np.einsum("ts,st->t", tiles.value[:, sector], count * (above - below) / (2.0 * STEP_A))
+        power += (count * rings**2).sum(axis=0)
+    slope *= np.sqrt(tiles.weight / np.maximum(power, 1e-30))
+    slope -= slope.mean(axis=0)
+    variance = float((slope**2).sum(axis=0).mean())
+    neighbours = float((slope * np.roll(slope, 1, axis=0)).sum(axis=0).mean())
+    alike = max(2.0 * neighbours, 0.0)
+    return np.asarray((variance + alike) * N_SECTORS / (N_SECTORS - 1.0) * tiles.weight)
+
+
+def _plane_envelope(
+    tiles: Tiles, microscope: Microscope, parameters: FloatArray, extent: float, plane: FloatArray
+) -> FloatArray:
+    """Height of the rings against frequency for tiles on a plane, with the blur that its slope makes in each."""
+    envelope = _envelope(tiles, microscope, parameters, _scaled_terms(tiles, extent)[:, :3] @ plane)
+    for slope in plane[1:] / extent:
+        envelope = envelope * np.sinc(microscope.wavelength_A * tiles.frequency_squared * slope * tiles.edge_A)
+    return envelope
 
 
 def _rings(
@@ -294,7 +367,8 @@ def _refined(table: _Table, terms: FloatArray, start: FloatArray) -> _Fit:
             if damping > 1e6:
                 break
     place = terms @ found
-    return _Fit(found, table.at(place, 1)[:, None] * terms, terms, -table.at(place, 2), table.shared)
+    gradient = table.at(place, 1)[:, None] * terms
+    return _Fit(found, gradient, terms, -table.at(place, 2), table.shared, table.noise)
 
 
 def _folds(tiles: Tiles) -> Array:

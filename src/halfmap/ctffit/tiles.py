@@ -27,6 +27,8 @@ N_SECTORS: Final = 18
 STEP_PER_A2: Final = 1.0 / 4096.0
 """Width of a step of s²: rings of 60,000 Å at 300 kV are 3.5 steps apart."""
 OUTLIER: Final = 6.0
+BORDER_SHARE: Final = 0.125
+"""Share of its edge over which a tile fades towards the border of the micrograph, where no other tile overlaps it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +44,13 @@ class Tiles:
     direction_rad: FloatArray
     """Middle of each sector."""
     x_A: FloatArray
-    """Centre of each tile from the centre of the micrograph."""
+    """Centre of gravity of each tile's power from the centre of the micrograph."""
     y_A: FloatArray
     edge_A: float
     shared: float
     """Mean sum of the correlations of a tile's power with that of all tiles, itself included; 1 if none overlap."""
+    weight: FloatArray
+    """Independent pixels of each tile over their mean: tiles at the border fade less."""
 
     def __len__(self) -> int:
         return len(self.value)
@@ -109,16 +113,20 @@ def tiles_of(
     n_steps = int(np.ceil((high - low) / STEP_PER_A2)) + 1
     step = ((squared - low) / STEP_PER_A2).astype(np.int64)
     cells = _cells(np.broadcast_to(np.arctan2(fy, fx), use.shape)[use], step, n_steps)
-    taper = np.sin(np.pi * (np.arange(edge) + 0.5) / edge).astype(np.float32)
-    window = taper[:, None] * taper[None, :]
+    windows = [_windows(len(along), edge) for along in starts]
     power = np.empty((len(squared), len(starts[0]) * len(starts[1])), np.float32)
-    for number, (row, column) in enumerate((r, c) for r in starts[0] for c in starts[1]):
+    for number, (i, j) in enumerate(np.ndindex(len(starts[0]), len(starts[1]))):
+        row, column = starts[0][i], starts[1][j]
         tile = micrograph[row : row + edge, column : column + edge]
-        transform = scipy.fft.rfft2((tile - tile.mean()) * window)[use]
+        transform = scipy.fft.rfft2((tile - tile.mean()) * (windows[0][i][:, None] * windows[1][j]))[use]
         power[:, number] = transform.real**2 + transform.imag**2
     count = np.bincount(cells.indices, minlength=cells.shape[1]).astype(np.float64)
     total = np.asarray(cells.T @ power, np.float64).T.reshape(-1, N_SECTORS, n_steps)
-    centre = [(start + edge // 2 - n // 2) * pixel_size_A for start, n in zip(starts, micrograph.shape, strict=True)]
+    centre = [
+        (along + window**2 @ np.arange(edge) / (window**2).sum(1) - n // 2) * pixel_size_A
+        for along, window, n in zip(starts, windows, micrograph.shape, strict=True)
+    ]
+    weight = np.multiply.outer(*((window**2).sum(1) ** 2 / (window**4).sum(1) for window in windows)).ravel()
     y_A, x_A = (grid.ravel() for grid in np.meshgrid(*centre, indexing="ij"))
     steps = low + STEP_PER_A2 * (np.arange(n_steps) + 0.5)
     count = count.reshape(N_SECTORS, n_steps)
@@ -130,7 +138,8 @@ def tiles_of(
         x_A=x_A,
         y_A=y_A,
         edge_A=edge * pixel_size_A,
-        shared=_shared(starts[0], taper) * _shared(starts[1], taper),
+        shared=_shared(starts[0], windows[0]) * _shared(starts[1], windows[1]),
+        weight=weight / weight.mean(),
     )
 
 
@@ -140,12 +149,23 @@ def _starts(size_px: int, edge_px: int, shape: tuple[int, ...]) -> Array:
     return np.rint(np.linspace(0, size_px - edge_px, round((size_px - edge_px) / step) + 1)).astype(np.int64)
 
 
-def _shared(starts: Array, taper: FloatArray) -> float:
+def _windows(n_tiles: int, edge_px: int) -> FloatArray:
+    """``[tile, px]`` weights of the tiles along one side: half a sine, but nearly even towards the border."""
+    place = (np.arange(edge_px) + 0.5) / edge_px
+    inner = np.sin(np.pi * place).astype(np.float32)
+    border = np.where(place < 0.5, np.sin(0.5 * np.pi * np.minimum(place / BORDER_SHARE, 1.0)), inner)
+    windows = np.tile(inner, (n_tiles, 1))
+    windows[0] = border
+    windows[-1] = border[::-1]
+    return windows
+
+
+def _shared(starts: Array, windows: FloatArray) -> float:
     """Mean over tiles of one side of the sum of the squared overlaps of their windows."""
-    overlap = np.correlate(taper, taper, "full") / (taper @ taper)
-    apart = np.abs(starts[:, None] - starts[None, :])
-    near = apart < len(taper)
-    return float((overlap[len(taper) - 1 + np.where(near, apart, 0)] ** 2 * near).sum() / len(starts))
+    along = np.zeros((len(starts), int(starts[-1]) + windows.shape[1]))
+    for row, start, window in zip(along, starts, windows, strict=True):
+        row[start : start + len(window)] = window / np.sqrt((window**2).sum())
+    return float(((along @ along.T) ** 2).sum() / len(starts))
 
 
 def _cells(direction_rad: FloatArray, step: Array, n_steps: int) -> sparse.csr_matrix:

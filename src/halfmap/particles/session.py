@@ -190,6 +190,9 @@ def collect(
 ) -> Extracted | None:
     """Make the table of the images that were written; rows keep the order of the coordinates.
 
+    Coordinates become whole, those of the pixel at the origin of each image; the fraction is in its shift.
+    A place is then its coordinate less its shift, for us, for RELION, and when particles are cut again.
+
     ``results`` are those of :func:`halfmap.particles.extract.extract_micrograph`, None for micrographs
     that failed. None is returned if no particle is left.
     """
@@ -203,8 +206,12 @@ def collect(
     counts["micrograph_failed"] = len(coordinates) - len(kept) - counts["at_edge"] - counts["constant"]
     if len(kept) == 0:
         return None
-    rows = coordinates.select(kept).rows.with_columns(
-        image_name=names[kept], particle_diameter_A=np.full(len(kept), diameter_A)
+    rows = coordinates.select(kept).rows
+    rows = rows.with_columns(
+        image_name=names[kept],
+        particle_diameter_A=np.full(len(kept), diameter_A),
+        coordinate_x_px=np.rint(rows["coordinate_x_px"]),
+        coordinate_y_px=np.rint(rows["coordinate_y_px"]),
     )
     return Extracted(ImageSet("particles", rows, _optics(coordinates.optics, plans)), counts, plans)
 

@@ -31,13 +31,17 @@ _LATTICE_A: Final = (3.90, 3.67, 3.44)
 class Background:
     """Static surroundings of the particles on a padded field ``[y, x]``.
 
-    ``phase_rad`` is the projected phase of ice, crystals and carbon; ``transmission`` the share of
-    electrons that arrives; ``forbidden`` marks where no particle is found.
+    ``phase_rad`` is the projected phase of ice, crystals and carbon, or, where the ice has layers, of the others alone;
+    ``transmission`` the share of electrons that arrives; ``forbidden`` marks where no particle is found.
     """
 
     phase_rad: Float[np.ndarray, "y x"]
     transmission: Float[np.ndarray, "y x"]
     forbidden: Bool[np.ndarray, "y x"]
+    layers_rad: Float[np.ndarray, "layer y x"]
+    """Phase of each layer of ice."""
+    layer_offset_A: Float[np.ndarray, " layer"]
+    """Defocus of the middle of each layer over that of the middle of the ice."""
 
 
 def _coordinates_A(shape: tuple[int, int], pixel_size_A: float) -> tuple[FloatArray, FloatArray]:
@@ -113,17 +117,21 @@ def random_background(
     ice_thickness_A: float,
     contaminants: float,
     generator: np.random.Generator,
+    ice_layers: int = 1,
 ) -> Background:
     """Draw the ice of a micrograph and what lies in it.
 
     ``contaminants`` is the mean number of ice crystals. Carbon and crystalline ice come with those kinds of
-    movie only.
+    movie only. Ice of more than one layer has its molecules at the defocus of their depth; what lies in it stays in the
+    middle.
     """
     x, y = _coordinates_A(shape, pixel_size_A)
     radius = _radius_per_A(shape, pixel_size_A)
     power = STILL_FRACTION * ice_phase_variance_density(radius, ice_thickness_A, voltage_kV)
     amplitude = (np.sqrt(power) / pixel_size_A).astype(np.float32)
-    phase = _filtered_noise(shape, amplitude, generator)
+    layers = [_filtered_noise(shape, amplitude / np.sqrt(np.float32(ice_layers)), generator) for _ in range(ice_layers)]
+    phase = layers.pop() if ice_layers == 1 else np.zeros(shape, np.float32)
+    depth = (np.arange(len(layers)) + 0.5) / max(len(layers), 1) - 0.5
     gradient = generator.uniform(-0.1, 0.1, 2)
     thickness = ice_thickness_A * (1.0 + gradient[0] * x / np.ptp(x) + gradient[1] * y / np.ptp(y))
     transmission = np.exp(-thickness / _INELASTIC_PATH_A) / np.exp(-ice_thickness_A / _INELASTIC_PATH_A)
@@ -142,7 +150,13 @@ def random_background(
         forbidden |= cover > 0.01
     if kind == "crystalline":
         phase += _crystalline(x, y, pixel_size_A, generator)
-    return Background(phase.astype(np.float32), transmission.astype(np.float32), forbidden)
+    return Background(
+        phase_rad=phase.astype(np.float32),
+        transmission=transmission.astype(np.float32),
+        forbidden=forbidden,
+        layers_rad=np.array(layers, np.float32).reshape(-1, *shape),
+        layer_offset_A=depth * ice_thickness_A,
+    )
 
 
 def defocus_planes_A(local_defocus_A: Float[np.ndarray, "y x"], step_A: float) -> Float[np.ndarray, " planes"]:

@@ -193,6 +193,7 @@ def _scene(
         ice_thickness_A=options.ice_thickness_A,
         contaminants=options.contaminants,
         generator=generator,
+        ice_layers=options.ice_layers,
     )
     free = ~background.forbidden[margin : margin + shape[0], margin : margin + shape[1]]
     count = 0 if task.kind == "empty" else options.particles

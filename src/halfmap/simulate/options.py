@@ -105,6 +105,13 @@ class SimulateMoviesOptions(ModelOptions, MicroscopeOptions):
     format: Literal["tiff", "mrc", "eer"] = option("tiff", help="File format of the movies.")
     envelope_A2: float = option(50.0, help="B factor of the microscope's envelope.", ge=0, le=2000, advanced=True)
     ice_thickness_A: float = option(350.0, help="Thickness of the ice.", ge=0, le=10000)
+    ice_layers: int = option(
+        1,
+        help="Layers that the ice is made of, each at the defocus of its depth: many give thick ice its nodes.",
+        ge=1,
+        le=200,
+        advanced=True,
+    )
     tilt_max_deg: float = option(3.0, help="Largest tilt of the plane of the ice.", ge=0, le=60)
     drift_A: float = option(12.0, help="Typical drift of the stage over a movie.", ge=0, le=1000)
     local_motion_A: float = option(4.0, help="Typical largest local motion over a movie.", ge=0, le=100)

@@ -134,24 +134,33 @@ def background_field(
 ) -> Float[np.ndarray, "y x"]:
     """Relative intensity ``[y, x]`` (1 = open ice) of the background, its phase seen through the CTF.
 
-    The tilt of the ice is followed by blending focal planes 100 Å apart.
+    The tilt of the ice is followed by blending focal planes 100 Å apart. Layers of thick ice add their contrast, each
+    at its own defocus.
     """
     shape: tuple[int, int] = background.phase_rad.shape
     y, x = np.meshgrid(*((np.arange(n, dtype=np.float32) - n // 2) * pixel_size_A for n in shape), indexing="ij")
     local = plane.offset_A(x, y)
     planes = defocus_planes_A(local, _FOCAL_STEP_A)
     fx, fy = frequencies_2d(shape, pixel_size_A)
-    phase_ft = torch.fft.rfft2(torch.from_numpy(background.phase_rad))
-    seen = [_through_ctf(phase_ft, shape, fx, fy, defocus, float(offset), optics) for offset in planes]
+    phases_ft = [torch.fft.rfft2(torch.from_numpy(p)) for p in (background.phase_rad, *background.layers_rad)]
+    depths_A = (0.0, *background.layer_offset_A.tolist())
+    seen = [
+        torch.fft.irfft2(
+            sum(
+                phase_ft * _contrast_transfer(fx, fy, defocus, float(offset) + depth_A, optics)
+                for phase_ft, depth_A in zip(phases_ft, depths_A, strict=True)
+            ),
+            s=shape,
+        )
+        for offset in planes
+    ]
     contrast = interpolate_planes(torch.stack(seen), planes, local)
     field: FloatArray = background.transmission * (1.0 - 2.0 * contrast)
     return field
 
 
-def _through_ctf(
-    phase_ft: Tensor, shape: tuple[int, int], fx: Tensor, fy: Tensor, defocus: Defocus, offset_A: float, optics: Optics
-) -> Tensor:
-    ctf = ctf_2d(
+def _contrast_transfer(fx: Tensor, fy: Tensor, defocus: Defocus, offset_A: float, optics: Optics) -> Tensor:
+    return ctf_2d(
         fx,
         fy,
         defocus.u_A + offset_A,
@@ -163,5 +172,3 @@ def _through_ctf(
         optics.phase_shift_rad,
         optics.envelope_A2,
     )
-    seen: Tensor = torch.fft.irfft2(phase_ft * ctf, s=shape)
-    return seen

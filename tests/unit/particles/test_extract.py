@@ -143,6 +143,20 @@ def test_places_follow_the_shifts_and_keep_the_fraction_of_a_pixel():
     assert again["coordinate_x_px"].tolist() == [101.5]
 
 
+def test_images_have_whole_coordinates_and_are_cut_again_at_the_same_places():
+    """A place is the coordinate of an image less its shift, as RELION reads it."""
+    x, y = np.array([100.3, 80.5, 60.8]), np.array([50.0, 70.49, 99.51])
+    table = centred(coordinates(["a"] * 3, x, y))
+    result = {"stack": "a.mrcs", "rows": [0, 1, 2], "at_edge": 0, "constant": 0, "mirrored": 0}
+    images = collect(table, [result], {1: BoxPlan(64, 64, 2.0)}, 60.0).particles
+    for axis, place in (("x", x), ("y", y)):
+        assert images[f"coordinate_{axis}_px"].tolist() == np.rint(place).tolist()
+        np.testing.assert_allclose(images[f"coordinate_{axis}_px"] - images[f"shift_{axis}_A"] / 2.0, place, atol=1e-6)
+    again = centred(images)
+    np.testing.assert_allclose(again["coordinate_x_px"], x, atol=1e-6)
+    np.testing.assert_allclose(again["coordinate_y_px"], y, atol=1e-6)
+
+
 def test_half_sets_are_drawn_by_micrograph_and_never_changed():
     names = ["a", "b", "a", "c", "b"]
     drawn = with_half_sets(coordinates(names, [1.0] * 5, [1.0] * 5), seed=3)
