@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import scipy.fft
 import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from halfmap.typing import FloatArray
+
+_ROWS_AT_ONCE = 64
+"""Rows that are transformed before they are put in their place, so few that they stay near the processor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +95,31 @@ def fast_size(band: Band) -> tuple[int, int]:
 
 
 def irfft2(transform: Complex[Tensor, "y kx"], size: tuple[int, int]) -> Float[Tensor, "y x"]:
-    """The real picture of a transform; on the CPU scipy takes half to nine tenths of torch's time."""
+    """The real picture of a transform, which is used up; on the CPU scipy takes half to nine tenths of torch's time."""
     if transform.device.type == "cpu":
-        return torch.as_tensor(scipy.fft.irfft2(transform.numpy(), s=size))
+        rows = scipy.fft.ifft(transform.numpy(), axis=0, overwrite_x=True)
+        return torch.from_numpy(scipy.fft.irfft(rows, n=size[1], axis=1))
     return torch.as_tensor(torch.fft.irfft2(transform, s=size))
+
+
+def rfft2_into(picture: Float[Tensor, "y x"], out: Complex[Tensor, "y kx"]) -> None:
+    """The transform of a real picture, written where it is to stay: new memory costs as much as an eighth of it."""
+    if picture.device.type != "cpu":
+        out.copy_(torch.fft.rfft2(picture))
+        return
+    for first in range(0, len(picture), _ROWS_AT_ONCE):
+        rows = slice(first, first + _ROWS_AT_ONCE)
+        out.numpy()[rows] = scipy.fft.rfft(picture[rows].numpy(), axis=1)
+    done = torch.from_numpy(scipy.fft.fft(out.numpy(), axis=0, overwrite_x=True))
+    if done.data_ptr() != out.data_ptr():
+        out.copy_(done)
+
+
+def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    """Room for numbers; on the CPU numpy's, which asks for large pages of memory where torch does not."""
+    if torch.device(device).type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.empty(shape, torch.empty(0, dtype=dtype).numpy().dtype))
 
 
 def rfft2(pictures: Float[Tensor, "... y x"]) -> Complex[Tensor, "... y kx"]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from halfmap.errors import BadInputError
 from halfmap.fourier.periodogram import binned_power, centred_amplitude
 from halfmap.motion.align import Alignment, align_frames
-from halfmap.motion.band import Band, band_indices, rfft2
+from halfmap.motion.band import Band, band_indices, empty, rfft2_into
 from halfmap.motion.frames import FrameCorrector, Frames
 from halfmap.motion.local import NO_SIGNAL, NOT_WANTED, LocalMotion, find_local_motion
 from halfmap.motion.sums import plan_sums, sum_frames
@@ -179,11 +179,14 @@ def transform_frames(frames: Frames, shape: tuple[int, int], *, seed: int, devic
     """Fourier transforms of the usable frames, corrected and cropped to ``shape``."""
     corrector = FrameCorrector(frames, seed)
     indices = np.flatnonzero(frames.usable)
-    out = torch.empty((len(indices), shape[0], shape[1] // 2 + 1), dtype=torch.complex64, device=device)
+    out = empty((len(indices), shape[0], shape[1] // 2 + 1), torch.complex64, device)
+    image = np.empty(frames.shape, np.float32)
+    whole = None if shape == frames.shape else empty((image.shape[0], image.shape[1] // 2 + 1), torch.complex64, device)
     for place, index in enumerate(indices):
-        image = corrector.corrected(int(index))
-        transform = rfft2(torch.from_numpy(image).to(device))
-        out[place] = transform if shape == frames.shape else cropped(transform, frames.shape, shape)
+        corrector.corrected(int(index), image)
+        rfft2_into(torch.from_numpy(image).to(device), out[place] if whole is None else whole)
+        if whole is not None:
+            out[place] = cropped(whole, frames.shape, shape)
     return out
 
 
@@ -206,7 +209,10 @@ def alignment_band(frames_ft: Complex[Tensor, "n y kx"], shape: tuple[int, int],
     limit = min(ALIGNMENT_BAND, pixel_size_A / FINEST_ALIGNMENT_A)
     rows, columns = band_indices(shape, limit)
     device = frames_ft.device
-    ft = frames_ft[:, rows.to(device), :columns].contiguous()
+    up = len(rows) // 2
+    ft = empty((len(frames_ft), len(rows), columns), frames_ft.dtype, device)
+    ft[:, up:] = frames_ft[:, : up + 1, :columns]
+    ft[:, :up] = frames_ft[:, shape[0] - up :, :columns]
     fy = torch.fft.fftfreq(shape[0], device=device)[rows.to(device)]
     fx = torch.fft.rfftfreq(shape[1], device=device)[:columns]
     return Band(ft, fy, fx)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from halfmap.motion.band import irfft2
+from halfmap.motion.band import empty, irfft2
 from halfmap.motion.sums_fast import accumulate
 from halfmap.motion.surface import LocalModel
 from halfmap.motion.warp import prefiltered, warp_added
@@ -39,16 +39,19 @@ class Sums:
     """Transforms ``[y, x//2+1]`` that frames are added to."""
 
     weighted: Complex[Tensor, "y kx"]
-    unweighted: Complex[Tensor, "y kx"]
+    unweighted: Complex[Tensor, "rows kx"]
+    """Without rows where it was not asked for."""
     group: Complex[Tensor, "y kx"]
     """Sum of the frames of the power-spectrum group that is not yet complete."""
     power: Float[Tensor, "y kx"]
 
     @classmethod
-    def empty(cls, like: Complex[Tensor, "y kx"]) -> Sums:
-        """Zeros of a frame's size."""
-        weighted, unweighted, group = (torch.zeros_like(like) for _ in range(3))
-        return cls(weighted, unweighted, group, torch.zeros_like(like.real))
+    def empty(cls, like: Complex[Tensor, "y kx"], *, unweighted: bool = True) -> Sums:
+        """Zeros of a frame's size; of no size where a sum is not wanted."""
+        rows = len(like) if unweighted else 0
+        shapes = tuple(like.shape), (rows, like.shape[1]), tuple(like.shape)
+        weighted, without, group = (empty(shape, like.dtype, like.device).zero_() for shape in shapes)
+        return cls(weighted, without, group, empty(tuple(like.shape), torch.float32, like.device).zero_())
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +141,7 @@ def sum_frames(
     unweighted
         Whether the sum without dose weights is wanted too.
     """
-    sums = Sums.empty(frames_ft[0])
+    sums = Sums.empty(frames_ft[0], unweighted=unweighted)
     if local is None:
         add_frames(frames_ft, shape, plan, slice(0, len(frames_ft)), sums)
         return Pictures(
@@ -146,7 +149,7 @@ def sum_frames(
         )
     surfaces = local.surfaces_px(plan.frames)
     wanted = ("weighted", "unweighted") if unweighted else ("weighted",)
-    total = {name: torch.zeros(shape, dtype=torch.float32, device=frames_ft.device) for name in wanted}
+    total = {name: empty(shape, torch.float32, frames_ft.device).zero_() for name in wanted}
     for part in like_surfaces(surfaces):
         sums.weighted.zero_()
         sums.unweighted.zero_()
@@ -217,7 +220,8 @@ def add_frames_plainly(
     for i in range(part.start, part.stop):
         moved = frames_ft[i] * phase_y[i][:, None] * phase_x[i][None, :]
         sums.weighted += moved * table[i][index]
-        sums.unweighted += moved
+        if len(sums.unweighted):
+            sums.unweighted += moved
         sums.group += moved
         if plan.ends[i]:
             sums.power += sums.group.abs().square()
