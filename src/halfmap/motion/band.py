@@ -33,7 +33,7 @@ class Band:
         rows = torch.nonzero(self.fy.abs() <= max_frequency)[:, 0]
         first, last = int(rows[0]), int(rows[-1]) + 1
         columns = int((self.fx <= max_frequency).sum())
-        return Band(self.ft[:, first:last, :columns], self.fy[first:last], self.fx[:columns])
+        return Band(rows_together(self.ft[:, first:last, :columns]), self.fy[first:last], self.fx[:columns])
 
 
 def band_indices(shape: tuple[int, int], max_frequency: float) -> tuple[Int[Tensor, " ky"], int]:
@@ -42,6 +42,22 @@ def band_indices(shape: tuple[int, int], max_frequency: float) -> tuple[Int[Tens
     rows_up = min(int(max_frequency * ny), (ny - 1) // 2)
     columns = min(int(max_frequency * nx), (nx - 1) // 2) + 1
     return torch.arange(-rows_up, rows_up + 1) % ny, columns
+
+
+def rows_together(ft: Complex[Tensor, "n ky kx"]) -> Complex[Tensor, "n ky kx"]:
+    """The same numbers, so that in memory a row of all frames lies together; copied where they do not yet."""
+    if ft.device.type != "cpu":
+        return ft
+    return torch.from_numpy(np.ascontiguousarray(ft.numpy().transpose(1, 0, 2))).permute(1, 0, 2)
+
+
+def place_band(transform: Complex[Tensor, "... y kx"], out: Complex[Tensor, "... ky kx_band"]) -> None:
+    """Copy the low frequencies of an rfft2, rows in ascending frequency; by numpy where that is faster than torch."""
+    rows, columns = out.shape[-2:]
+    up = rows // 2
+    source, target = (t.numpy() if t.device.type == "cpu" else t for t in (transform, out))
+    target[..., up:, :] = source[..., : up + 1, :columns]
+    target[..., :up, :] = source[..., source.shape[-2] - up :, :columns]
 
 
 def phases(shift: float, frequencies: Float[Tensor, " k"]) -> Complex[Tensor, " k"]:

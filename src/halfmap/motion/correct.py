@@ -13,7 +13,7 @@ from torch import Tensor
 from halfmap.errors import BadInputError
 from halfmap.fourier.periodogram import binned_power, centred_amplitude
 from halfmap.motion.align import Alignment, align_frames
-from halfmap.motion.band import Band, band_indices, empty, rfft2_into
+from halfmap.motion.band import Band, band_indices, empty, place_band, rfft2_into
 from halfmap.motion.frames import FrameCorrector, Frames
 from halfmap.motion.local import NO_SIGNAL, NOT_WANTED, LocalMotion, find_local_motion
 from halfmap.motion.sums import plan_sums, sum_frames
@@ -205,14 +205,13 @@ def cropped(
 
 
 def alignment_band(frames_ft: Complex[Tensor, "n y kx"], shape: tuple[int, int], pixel_size_A: float) -> Band:
-    """The low frequencies of the frames, contiguous in memory."""
+    """The low frequencies of the frames; in memory a row of all frames lies together."""
     limit = min(ALIGNMENT_BAND, pixel_size_A / FINEST_ALIGNMENT_A)
     rows, columns = band_indices(shape, limit)
     device = frames_ft.device
-    up = len(rows) // 2
-    ft = empty((len(frames_ft), len(rows), columns), frames_ft.dtype, device)
-    ft[:, up:] = frames_ft[:, : up + 1, :columns]
-    ft[:, :up] = frames_ft[:, shape[0] - up :, :columns]
+    ft = empty((len(rows), len(frames_ft), columns), frames_ft.dtype, device).permute(1, 0, 2)
+    for transform, into in zip(frames_ft, ft, strict=True):
+        place_band(transform, into)
     fy = torch.fft.fftfreq(shape[0], device=device)[rows.to(device)]
     fx = torch.fft.rfftfreq(shape[1], device=device)[:columns]
     return Band(ft, fy, fx)
