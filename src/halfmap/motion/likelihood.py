@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from halfmap.motion.band import Band, moved_frame, multiplicity, sum_of_moved
+from halfmap.motion.band import Band, moved_frame, multiplicity, rows_first, sum_of_moved
 from halfmap.motion.likelihood_fast import add_derivatives, add_powers
 from halfmap.typing import Array, FloatArray
 
@@ -62,7 +62,7 @@ def derivatives_of_many(
     sums = np.zeros((*shifts_px.shape[:2], 6))
     times = (weight * multiplicity(band)).numpy()
     for one, along_y, along_x, into in zip(ft, *_phase_tables(band, shifts_px), sums, strict=True):
-        add_derivatives(_rows_first(one), along_y, along_x, times, omega_y, omega_x, into)
+        add_derivatives(rows_first(one), along_y, along_x, times, omega_y, omega_x, into)
     return _derivatives_of(sums)
 
 
@@ -101,7 +101,7 @@ def mean_powers_of_many(
         return of_sums, of_eaches
     of_sum, of_each = (np.zeros(tuple(ft.shape[2:]), np.float32) for _ in range(2))
     for one, along_y, along_x in zip(ft, *_phase_tables(band, shifts_px), strict=True):
-        add_powers(_rows_first(one), along_y, along_x, of_sum, of_each)
+        add_powers(rows_first(one), along_y, along_x, of_sum, of_each)
     of_sum /= len(ft)
     of_each /= len(ft)
     return torch.from_numpy(of_sum), torch.from_numpy(of_each)
@@ -113,12 +113,6 @@ def powers_plainly(band: Band, shifts_px: FloatArray) -> tuple[Float[Tensor, "ky
     for frame in band.ft:
         of_each += frame.abs().square()
     return sum_of_moved(band, shifts_px).abs().square(), of_each
-
-
-def _rows_first(ft: Complex[Tensor, "n ky kx"]) -> Array:
-    """Transforms as ``[ky, n, kx]``, as they lie in memory already where ``band.rows_together`` made them."""
-    rows: Array = ft.permute(1, 0, 2).contiguous().numpy()
-    return rows
 
 
 def _phase_tables(band: Band, shifts_px: FloatArray) -> tuple[Array, Array]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import scipy.fft
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
@@ -35,6 +36,8 @@ MOST_PATCHES: Final = 7
 """Along one edge of the frame: more tell nothing new about a surface of second order."""
 TAPER: Final = 0.125
 """Share of a patch's edge over which its window falls off, at either end."""
+MOST_OVERLAP: Final = 1.05
+"""A patch may be so much longer than its share of the field, where that makes its transform fast."""
 SMALLEST_FIELD: Final = 0.5
 """Share of the frame's edges that must be seen in all frames."""
 
@@ -122,7 +125,7 @@ def cut_patches(
     rows, columns = patch_grid(field, pixel_size_A, max_frequency, per_edge)
     small = fast_size(inner)
     step = shape[0] / small[0], shape[1] / small[1]
-    edge = int(field[0] / rows / step[0]), int(field[1] / columns / step[1])
+    edge = fast_edge(field[0] / step[0], rows), fast_edge(field[1] / step[1], columns)
     corners_y = np.rint(np.linspace(first[0] / step[0], last[0] / step[0] - edge[0], rows)).astype(int)
     corners_x = np.rint(np.linspace(first[1] / step[1], last[1] / step[1] - edge[1], columns)).astype(int)
     take_y, n_x = band_indices(edge, max_frequency * max(step))
@@ -138,6 +141,13 @@ def cut_patches(
     fy = torch.fft.fftfreq(edge[0], dtype=torch.float64)[take_y] / step[0]
     fx = torch.fft.rfftfreq(edge[1], dtype=torch.float64)[:n_x] / step[1]
     return Patches(out.permute(0, 2, 1, 3), fy.float().to(out.device), fx.float().to(out.device), centres, (rows, columns))
+
+
+def fast_edge(field: float, n: int) -> int:
+    """Edge of ``n`` patches along a field: the next one that is fast to transform, if patches then overlap a little."""
+    edge = int(field / n)
+    faster = scipy.fft.next_fast_len(edge, real=True)
+    return faster if faster <= min(MOST_OVERLAP * edge, field) else edge
 
 
 @dataclass(frozen=True, eq=False)

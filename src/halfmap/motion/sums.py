@@ -21,7 +21,7 @@ from halfmap.typing import Array, FloatArray
 N_RADII: Final = 4096
 """Entries of the table of dose weights, from frequency 0 to the corner's."""
 LIKE_PX: Final = 0.1
-"""Frames whose local shifts differ by less than this are warped together."""
+"""Frames whose local shifts are as near as this to their mean are warped together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,13 +165,14 @@ def sum_frames(
 
 
 def like_surfaces(surfaces_px: FloatArray) -> list[slice]:
-    """Runs of frames whose local shifts ``[n, 2, 6]`` differ by less than a tenth of a pixel everywhere."""
+    """Runs of frames whose local shifts ``[n, 2, 6]`` are everywhere within a tenth of a pixel of the run's mean."""
     edge = np.linspace(-0.5, 0.5, 9)
     x, y = np.meshgrid(edge, edge)
     fields = surfaces_px @ np.stack([np.ones_like(x), x, x * x, y, y * y, x * y]).reshape(6, -1)
     runs, start = [], 0
     for i in range(1, len(fields) + 1):
-        if i == len(fields) or np.linalg.norm(fields[i] - fields[start], axis=0).max() > LIKE_PX:
+        part = fields[start : i + 1]
+        if i == len(fields) or np.linalg.norm(part - part.mean(axis=0), axis=1).max() > LIKE_PX:
             runs.append(slice(start, i))
             start = i
     return runs
