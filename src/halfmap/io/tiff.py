@@ -53,7 +53,8 @@ class TiffPages:
         shapes = {page.shape for page in self.pages}
         if len(shapes) > 1 or len(self.pages[0].shape) != 2:
             raise BadInputError(
-                self.path, "shapes of the pages", found=sorted(shapes), expected="one shape of rows and columns",
+                self.path, "shapes of the pages", found=sorted(shapes, key=str),
+                expected="one shape of rows and columns",
                 remedy="Write the movie again; its pages do not belong together.",
             )  # fmt: skip
         self.shape: tuple[int, int] = self.pages[0].shape

@@ -275,7 +275,7 @@ def _newton(
         place = place + step
         if np.abs(place - start).max() > 2.0 * reach:
             return start, np.zeros((2, 2))
-        if np.abs(step).max() < 1e-3:
+        if np.abs(step).max() < CONVERGED_PX:
             break
     return place, hessian
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -14,6 +17,10 @@ from torch import Tensor
 from halfmap.typing import Array, FloatArray
 
 _LARGE_PX = 2**23
+_KEPT: list[Tensor] = []
+"""Room that is not lent at the moment: one tensor at most."""
+_MOST_KEPT = 2**28
+"""Coefficients of the largest room that is kept: 2 GiB."""
 _ROWS_AT_ONCE = 64
 """Rows that are transformed before they are put in their place, so few that they stay near the processor."""
 
@@ -59,7 +66,8 @@ def place_band(transform: Complex[Tensor, "... y kx"], out: Complex[Tensor, "...
     """Copy the low frequencies of an rfft2, rows in ascending frequency; by numpy where that is faster than torch."""
     rows, columns = out.shape[-2:]
     up = rows // 2
-    source, target = (t.numpy() if t.device.type == "cpu" else t for t in (transform, out))
+    source: Any = transform.numpy() if transform.device.type == "cpu" else transform
+    target: Any = out.numpy() if out.device.type == "cpu" else out
     target[..., up:, :] = source[..., : up + 1, :columns]
     target[..., :up, :] = source[..., source.shape[-2] - up :, :columns]
 
@@ -143,6 +151,22 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str
     if torch.device(device).type != "cpu":
         return torch.empty(shape, dtype=dtype, device=device)
     return torch.from_numpy(np.empty(shape, torch.empty(0, dtype=dtype).numpy().dtype))
+
+
+@contextmanager
+def borrowed(shape: tuple[int, int, int], device: str) -> Iterator[Complex[Tensor, "n y kx"]]:
+    """Room for the transforms of one movie, lent again to the next one where it is not too large.
+
+    Memory that is new to a process is filled with zeros by the system, page by page, when it is written first.
+    """
+    room = _KEPT.pop() if _KEPT else None
+    if room is None or tuple(room.shape) != shape or room.device != torch.device(device):
+        room = empty(shape, torch.complex64, device)
+    try:
+        yield room
+    finally:
+        if room.numel() <= _MOST_KEPT and not _KEPT:
+            _KEPT.append(room)
 
 
 def rfft2(pictures: Float[Tensor, "... y x"]) -> Complex[Tensor, "... y kx"]:

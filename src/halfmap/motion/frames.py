@@ -124,7 +124,7 @@ def read_frames(
             movie_file, "defective pixels", found=f"{share_of(defects):.1%}", expected=f"at most {MAX_BAD_SHARE:.0%}",
             remedy="Check that the gain reference belongs to this movie.",
         )  # fmt: skip
-    n_gain, n_hot, n_dead = (np.count_nonzero(flags) for flags in (no_gain, hot | (undefined & ~no_gain), dead))
+    n_gain, n_hot, n_dead = (int(np.count_nonzero(flags)) for flags in (no_gain, hot | (undefined & ~no_gain), dead))
     return Frames(raw, tuple(reasons), gain, defects, defects & ~no_gain, n_gain, n_hot, n_dead)
 
 

@@ -210,9 +210,7 @@ class _Fit:
         slopes = np.einsum("pna,ps,nk->pask", found.gradient, self.space, self.time, optimize=True).reshape(-1, size)
         return _Evidence(matrices, slopes + matrices @ working.reshape(-1), found)
 
-    def climbed(
-        self, working: FloatArray, free: Array, part: float, here: _Evidence
-    ) -> tuple[FloatArray, _Evidence]:
+    def climbed(self, working: FloatArray, free: Array, part: float, here: _Evidence) -> tuple[FloatArray, _Evidence]:
         """Gauss-Newton steps to the top of the likelihood, from a place and the evidence about it."""
         for _ in range(MAX_STEPS):
             solved = here.solved(free)

@@ -140,7 +140,9 @@ def cut_patches(
     centres = np.stack([np.tile(middle_x, rows), np.repeat(middle_y, columns)], axis=1)
     fy = torch.fft.fftfreq(edge[0], dtype=torch.float64)[take_y] / step[0]
     fx = torch.fft.rfftfreq(edge[1], dtype=torch.float64)[:n_x] / step[1]
-    return Patches(out.permute(0, 2, 1, 3), fy.float().to(out.device), fx.float().to(out.device), centres, (rows, columns))
+    return Patches(
+        out.permute(0, 2, 1, 3), fy.float().to(out.device), fx.float().to(out.device), centres, (rows, columns)
+    )
 
 
 def fast_edge(field: float, n: int) -> int:

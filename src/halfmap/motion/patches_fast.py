@@ -37,13 +37,13 @@ def cut_cells(picture: Array, corners_y: Array, corners_x: Array, along_y: Array
         for column in range(len(corners_x)):
             cell = row * len(corners_x) + column
             top, left = corners_y[row], corners_x[column]
-            mean = 0.0
+            of_cell = 0.0
             for y in range(rows):
                 of_row = np.float32(0.0)
                 for x in range(columns):
                     of_row += picture[top + y, left + x] * along_x[x]
-                mean += of_row * along_y[y]
-            mean = np.float32(mean / full)
+                of_cell += of_row * along_y[y]
+            mean = np.float32(of_cell / full)
             for y in range(rows):
                 for x in range(columns):
                     out[cell, y, x] = (picture[top + y, left + x] - mean) * (along_y[y] * along_x[x])

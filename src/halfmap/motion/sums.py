@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -186,10 +187,8 @@ def add_frames(
         add_frames_plainly(frames_ft, shape, plan, part, sums)
         return
     phase_y, phase_x = _phases(shape, plan.shifts_px[part], frames_ft.device)
-    fy, fx = _frequencies(shape, frames_ft.device)
     accumulate(
-        frames_ft[part].numpy(), phase_y.numpy(), phase_x.numpy(), fy.numpy(), fx.numpy(),
-        plan.weights[part], plan.ends[part],
+        frames_ft[part].numpy(), phase_y.numpy(), phase_x.numpy(), _radii(shape), plan.weights[part], plan.ends[part],
         sums.weighted.numpy(), sums.unweighted.numpy(), sums.group.numpy(), sums.power.numpy(),
     )  # fmt: skip
 
@@ -214,9 +213,7 @@ def add_frames_plainly(
     """
     device = frames_ft.device
     phase_y, phase_x = _phases(shape, plan.shifts_px, device)
-    fy, fx = _frequencies(shape, device)
-    radius = torch.sqrt(fy[:, None] ** 2 + fx[None, :] ** 2) * ((N_RADII - 1) / math.sqrt(0.5))
-    index = radius.round().long().clamp_max(N_RADII - 1)
+    index = torch.as_tensor(_radii(shape).astype(np.int64), device=device)
     table = torch.as_tensor(plan.weights, device=device)
     for i in range(part.start, part.stop):
         moved = frames_ft[i] * phase_y[i][:, None] * phase_x[i][None, :]
@@ -229,11 +226,12 @@ def add_frames_plainly(
             sums.group.zero_()
 
 
-def _frequencies(shape: tuple[int, int], device: torch.device) -> tuple[Float[Tensor, " y"], Float[Tensor, " kx"]]:
-    return (
-        torch.fft.fftfreq(shape[0], dtype=torch.float32, device=device),
-        torch.fft.rfftfreq(shape[1], dtype=torch.float32, device=device),
-    )
+@lru_cache(maxsize=1)
+def _radii(shape: tuple[int, int]) -> Array:
+    """Entry ``[y, kx]`` of the table of dose weights for each coefficient; the same for all movies of a session."""
+    radius = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :])
+    entry = np.rint(radius * ((N_RADII - 1) / math.sqrt(0.5)))
+    return np.asarray(np.minimum(entry, N_RADII - 1), np.uint16)
 
 
 def _phases(

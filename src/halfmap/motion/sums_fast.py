@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numba
 import numpy as np
 
@@ -31,8 +29,7 @@ def accumulate(
     frames: Array,
     phase_y: Array,
     phase_x: Array,
-    fy: Array,
-    fx: Array,
+    radius: Array,
     weights: Array,
     ends: Array,
     weighted: Array,
@@ -42,21 +39,17 @@ def accumulate(
 ) -> None:
     """Add shifted frames to the sums; see ``sums.add_frames_plainly`` for the meaning of each array."""
     n, rows, columns = frames.shape
-    last = weights.shape[1] - 1
-    scale = np.float32(last / math.sqrt(0.5))
-    radius, factor = np.empty(columns, np.int32), np.empty(columns, np.float32)
+    factor = np.empty(columns, np.float32)
     along_x = np.empty((n, 2, columns), np.float32)
     along_x[:, 0], along_x[:, 1] = phase_x.real, phase_x.imag
     of_group, of_weighted = np.empty((2, columns), np.float32), np.empty((2, columns), np.float32)
     for y in range(rows):
         of_weighted[0], of_weighted[1] = weighted[y].real, weighted[y].imag
         of_group[0], of_group[1] = group[y].real, group[y].imag
-        for x in range(columns):
-            radius[x] = min(np.int32(np.sqrt(fy[y] * fy[y] + fx[x] * fx[x]) * scale + np.float32(0.5)), last)
         for i in range(n):
             table = weights[i]
             for x in range(columns):
-                factor[x] = table[radius[x]]
+                factor[x] = table[radius[y, x]]
             _add_row(frames[i, y], phase_y[i, y], along_x[i], factor, of_weighted, of_group)
             if len(unweighted):
                 for x in range(columns):

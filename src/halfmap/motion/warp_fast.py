@@ -81,7 +81,7 @@ def _run_end(whole: Array, start: int) -> int:
 
 @numba.njit(cache=True, fastmath=True, nogil=True)
 def _row_along(row: Array, whole: Array, fraction: Array, line: Array, out: Array) -> None:
-    """One row, shifted along itself: in runs of pixels with one whole part of the shift. ``line`` is longer by margins."""
+    """One row, shifted along itself, in runs of pixels with one whole part; ``line`` is longer, by two margins."""
     columns = len(row)
     margin = (len(line) - columns) // 2
     line[margin : margin + columns] = row
@@ -101,7 +101,8 @@ def _largest(surface: Array) -> int:
     """A whole number that no shift along one axis is beyond."""
     half = abs(surface[1]) + abs(surface[3])
     quarter = abs(surface[2]) + abs(surface[4]) + abs(surface[5])
-    return int(math.ceil(abs(surface[0]) + 0.5 * half + 0.25 * quarter)) + 1
+    beyond: int = math.ceil(abs(surface[0]) + 0.5 * half + 0.25 * quarter)
+    return beyond + 1
 
 
 @numba.njit(cache=True, fastmath=True, nogil=True)
