@@ -236,7 +236,7 @@ def _refine(band: Band, shifts: FloatArray, weight: Float[Tensor, "ky kx"]) -> t
         scores = (window_y @ cross @ window_x.T).real
         peak = int(scores.argmax())
         start = np.array([float(offsets[peak % 7]), float(offsets[peak // 7])])
-        offset, hessian = _newton(cross, band, start, reach=step)
+        offset, hessian = _newton(cross.cpu(), band, start, reach=step)
         measured[i] += share * offset
         information[i] = hessian
     return measured, information
