@@ -155,17 +155,18 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str
 
 @contextmanager
 def borrowed(shape: tuple[int, int, int], device: str) -> Iterator[Complex[Tensor, "n y kx"]]:
-    """Room for the transforms of one movie, lent again to the next one where it is not too large.
+    """Room for the transforms of one movie, on the CPU lent again to the next one where it is not too large.
 
     Memory that is new to a process is filled with zeros by the system, page by page, when it is written first.
     """
-    room = _KEPT.pop() if _KEPT else None
-    if room is None or tuple(room.shape) != shape or room.device != torch.device(device):
+    here = torch.device(device).type == "cpu"
+    room = _KEPT.pop() if here and _KEPT else None
+    if room is None or tuple(room.shape) != shape:
         room = empty(shape, torch.complex64, device)
     try:
         yield room
     finally:
-        if room.numel() <= _MOST_KEPT and not _KEPT:
+        if here and room.numel() <= _MOST_KEPT and not _KEPT:
             _KEPT.append(room)
 
 
