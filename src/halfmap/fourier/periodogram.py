@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -47,9 +48,7 @@ def binned_power(
     device = power.device
     pixel_out_A = max(pixel_size_A, FINEST_PIXEL_A)
     ratio = pixel_size_A / pixel_out_A
-    rows = torch.as_tensor(_cell_shares(np.fft.fftfreq(shape[0]), np.fft.fftfreq(box_px) * ratio), device=device)
-    place_x = np.fft.rfftfreq(shape[1]), np.fft.rfftfreq(box_px) * ratio
-    columns = torch.as_tensor(_cell_shares(*place_x), device=device)
+    rows, columns = (torch.as_tensor(table, device=device) for table in _shares(shape, box_px, ratio))
     n_columns = int(torch.nonzero(columns.sum(0))[-1]) + 1
     used = torch.nonzero(rows.sum(0) > 0)[:, 0]
     inside = power[used, :n_columns]
@@ -57,6 +56,15 @@ def binned_power(
     small = rows[:, used] @ (inside @ columns[:, :n_columns].T)
     small[:, 0] = 0.5 * (small[:, 0] + torch.roll(small[:, 0].flip(0), 1))
     return small, pixel_out_A
+
+
+@lru_cache(maxsize=2)
+def _shares(shape: tuple[int, int], box_px: int, ratio: float) -> tuple[FloatArray, FloatArray]:
+    """``_cell_shares`` of rows and of columns, which all images of a session have in common."""
+    return (
+        _cell_shares(np.fft.fftfreq(shape[0]), np.fft.fftfreq(box_px) * ratio),
+        _cell_shares(np.fft.rfftfreq(shape[1]), np.fft.rfftfreq(box_px) * ratio),
+    )
 
 
 def _cell_shares(place_in: FloatArray, place_out: FloatArray) -> FloatArray:

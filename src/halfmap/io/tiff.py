@@ -19,6 +19,7 @@ import tifffile
 from halfmap.errors import BadInputError, HalfmapError
 from halfmap.io.files import existing_file, whole_file
 from halfmap.io.frames import Movie
+from halfmap.io.lzw import ALPHABET, SPARE_BYTES, decode_strips
 from halfmap.typing import Array, PathLike
 
 # tifffile logs what it then passes over; here every fault is an error, said once.
@@ -26,6 +27,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".gain")
 _REMEDY = "Copy or write the file again."
+_LZW = 5
 _A_PER_UNIT = {2: 2.54e8, 3: 1.0e8}
 """Å in the units of TIFF resolutions: inch and centimetre."""
 _PLAUSIBLE_PIXEL_A = (0.01, 100.0)
@@ -51,7 +53,8 @@ class TiffPages:
         shapes = {page.shape for page in self.pages}
         if len(shapes) > 1 or len(self.pages[0].shape) != 2:
             raise BadInputError(
-                self.path, "shapes of the pages", found=sorted(shapes), expected="one shape of rows and columns",
+                self.path, "shapes of the pages", found=sorted(shapes, key=str),
+                expected="one shape of rows and columns",
                 remedy="Write the movie again; its pages do not belong together.",
             )  # fmt: skip
         self.shape: tuple[int, int] = self.pages[0].shape
@@ -65,11 +68,31 @@ class TiffPages:
     def read(self, index: int) -> Array:
         """Decode one page, in the row order of the file."""
         try:
-            with self._reopened():
-                pixels = self.pages[index].asarray()
+            pixels = self._decoded(index)
+            if pixels is None:
+                with self._reopened():
+                    pixels = self.pages[index].asarray()
         except Exception as error:  # as above
             raise _damaged(self.path, f"page {index + 1}", error) from error
         return np.asarray(pixels)
+
+    def _decoded(self, index: int) -> Array | None:
+        """One page of plain LZW; None for any other, and for a damaged one, of which tifffile says what is wrong."""
+        page = self.pages[index]
+        dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
+        plain = page.compression == _LZW and page.predictor == 1 and page.fillorder == 1 and not page.is_tiled
+        if not plain or page.bitspersample != 8 * dtype.itemsize:
+            return None
+        counts = np.array(page.databytecounts, np.int64)
+        out = np.empty(ALPHABET + page.size * dtype.itemsize + SPARE_BYTES, np.uint8)
+        data = np.frombuffer(self.read_raw(index) + bytes(SPARE_BYTES), np.uint8)
+        strip_bytes = page.rowsperstrip * page.shape[1] * dtype.itemsize
+        if len(data) != counts.sum() + SPARE_BYTES or not counts.all():
+            return None
+        if not decode_strips(data, np.cumsum(counts) - counts, counts, strip_bytes, out):
+            return None
+        pixels = out[ALPHABET:-SPARE_BYTES].view(dtype).reshape(page.shape)
+        return pixels.astype(dtype.newbyteorder("="), copy=False)
 
     def read_raw(self, index: int) -> bytes:
         """The bytes of one page as they lie in the file, strip after strip."""

@@ -10,14 +10,17 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from halfmap.motion.align_fast import place_crosses
 from halfmap.motion.band import (
     Band,
     fast_size,
+    irfft2,
     moved_frame,
     multiplicity,
     phases,
     picture_of_band,
     radial_frequency,
+    rows_first,
     sum_of_moved,
     without_lowest,
 )
@@ -166,17 +169,35 @@ def _search_widely(band: Band, shape: tuple[int, int], max_shift_px: float) -> t
     n = len(band.ft)
     shifts, share = np.zeros((n, 2)), 1.0 - 1.0 / n
     heights: list[float] = []
+    correlations = correlation_maps if band.ft.device.type == "cpu" else correlation_maps_plainly
     for last in (False, False, True):
-        total = sum_of_moved(band, shifts)
-        for i in range(n):
-            cross = band.ft[i].conj() * (total - moved_frame(band, i, shifts[i])) * weight
-            ccf = picture_of_band(cross, (ny, nx))
+        for i, ccf in enumerate(correlations(band, shifts.copy(), weight, (ny, nx))):
             peak = int(torch.where(allowed, ccf, -torch.inf).argmax())
             if last:
                 heights.append(_peak_height(ccf, float(ccf.flatten()[peak])))
             shifts[i] += share * (_parabolic_peak(ccf, peak // nx, peak % nx) * (step_x, step_y) - shifts[i])
         shifts -= shifts.mean(axis=0)
     return shifts, float(np.median(heights)) > STANDS_OUT
+
+
+def correlation_maps(
+    band: Band, shifts: FloatArray, weight: Float[Tensor, "ky kx"], size: tuple[int, int]
+) -> Float[Tensor, "n y x"]:
+    """Maps of the correlation of each frame with the sum of the other, shifted ones; numba and scipy on the CPU."""
+    out = np.zeros((len(shifts), size[0], size[1] // 2 + 1), np.complex64)
+    along = (torch.stack([phases(float(s[axis]), f) for s in shifts]) for axis, f in ((1, band.fy), (0, band.fx)))
+    along_y, along_x = (table.numpy() for table in along)
+    place_crosses(rows_first(band.ft), along_y, along_x, weight.numpy(), out)
+    return irfft2(torch.from_numpy(out), size)
+
+
+def correlation_maps_plainly(
+    band: Band, shifts: FloatArray, weight: Float[Tensor, "ky kx"], size: tuple[int, int]
+) -> Float[Tensor, "n y x"]:
+    """The plain torch form of ``correlation_maps``."""
+    total = sum_of_moved(band, shifts)
+    crosses = (band.ft[i].conj() * (total - moved_frame(band, i, shifts[i])) * weight for i in range(len(shifts)))
+    return torch.stack([picture_of_band(cross, size) for cross in crosses])
 
 
 def _peak_height(ccf: Float[Tensor, "y x"], peak: float) -> float:
@@ -215,7 +236,7 @@ def _refine(band: Band, shifts: FloatArray, weight: Float[Tensor, "ky kx"]) -> t
         scores = (window_y @ cross @ window_x.T).real
         peak = int(scores.argmax())
         start = np.array([float(offsets[peak % 7]), float(offsets[peak // 7])])
-        offset, hessian = _newton(cross, band, start, reach=step)
+        offset, hessian = _newton(cross.cpu(), band, start, reach=step)
         measured[i] += share * offset
         information[i] = hessian
     return measured, information
@@ -254,7 +275,7 @@ def _newton(
         place = place + step
         if np.abs(place - start).max() > 2.0 * reach:
             return start, np.zeros((2, 2))
-        if np.abs(step).max() < 1e-3:
+        if np.abs(step).max() < CONVERGED_PX:
             break
     return place, hessian
 
@@ -263,10 +284,10 @@ def _derivatives(cross: Complex[Tensor, "ky kx"], band: Band, place: FloatArray)
     """Gradient (x, y) and minus the Hessian of the correlation at a point."""
     factors = []
     for frequencies, at in ((band.fy, place[1]), (band.fx, place[0])):
-        phase = phases(-at, frequencies)
-        omega = (2.0 * math.pi * frequencies).to(torch.complex64)
-        factors.append(torch.stack([phase, 1j * omega * phase, -(omega**2) * phase]))
-    moments = (factors[0] @ cross @ factors[1].T).real.double().cpu().numpy()
+        omega = 2.0 * math.pi * frequencies.cpu().numpy().astype(np.float64)
+        phase = np.exp(1j * at * omega)
+        factors.append(np.stack([phase, 1j * omega * phase, -(omega**2) * phase]).astype(np.complex64))
+    moments = (factors[0] @ (cross.cpu().numpy() @ factors[1].T)).real.astype(np.float64)
     gradient = np.array([moments[0, 1], moments[1, 0]])
     hessian = -np.array([[moments[0, 2], moments[1, 1]], [moments[1, 1], moments[2, 0]]])
     return gradient, hessian

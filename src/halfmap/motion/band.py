@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import scipy.fft
 import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from halfmap.typing import FloatArray
+from halfmap.typing import Array, FloatArray
+
+_LARGE_PX = 2**23
+_KEPT: list[Tensor] = []
+"""Room that is not lent at the moment: one tensor at most."""
+_MOST_KEPT = 2**28
+"""Coefficients of the largest room that is kept: 2 GiB."""
+_ROWS_AT_ONCE = 64
+"""Rows that are transformed before they are put in their place, so few that they stay near the processor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +41,7 @@ class Band:
         rows = torch.nonzero(self.fy.abs() <= max_frequency)[:, 0]
         first, last = int(rows[0]), int(rows[-1]) + 1
         columns = int((self.fx <= max_frequency).sum())
-        return Band(self.ft[:, first:last, :columns], self.fy[first:last], self.fx[:columns])
+        return Band(rows_together(self.ft[:, first:last, :columns]), self.fy[first:last], self.fx[:columns])
 
 
 def band_indices(shape: tuple[int, int], max_frequency: float) -> tuple[Int[Tensor, " ky"], int]:
@@ -38,6 +50,26 @@ def band_indices(shape: tuple[int, int], max_frequency: float) -> tuple[Int[Tens
     rows_up = min(int(max_frequency * ny), (ny - 1) // 2)
     columns = min(int(max_frequency * nx), (nx - 1) // 2) + 1
     return torch.arange(-rows_up, rows_up + 1) % ny, columns
+
+
+def rows_first(ft: Complex[Tensor, "n ky kx"]) -> Array:
+    """Transforms as ``[ky, n, kx]``, as they lie in memory where ``rows_together`` made them, else copied."""
+    return np.ascontiguousarray(ft.numpy().transpose(1, 0, 2))
+
+
+def rows_together(ft: Complex[Tensor, "n ky kx"]) -> Complex[Tensor, "n ky kx"]:
+    """The same numbers, so that in memory a row of all frames lies together; copied where they do not yet."""
+    return ft if ft.device.type != "cpu" else torch.from_numpy(rows_first(ft)).permute(1, 0, 2)
+
+
+def place_band(transform: Complex[Tensor, "... y kx"], out: Complex[Tensor, "... ky kx_band"]) -> None:
+    """Copy the low frequencies of an rfft2, rows in ascending frequency; by numpy where that is faster than torch."""
+    rows, columns = out.shape[-2:]
+    up = rows // 2
+    source: Any = transform.numpy() if transform.device.type == "cpu" else transform
+    target: Any = out.numpy() if out.device.type == "cpu" else out
+    target[..., up:, :] = source[..., : up + 1, :columns]
+    target[..., :up, :] = source[..., source.shape[-2] - up :, :columns]
 
 
 def phases(shift: float, frequencies: Float[Tensor, " k"]) -> Complex[Tensor, " k"]:
@@ -90,11 +122,52 @@ def fast_size(band: Band) -> tuple[int, int]:
     return rows, columns
 
 
-def irfft2(transform: Complex[Tensor, "y kx"], size: tuple[int, int]) -> Float[Tensor, "y x"]:
-    """The real picture of a transform; on the CPU scipy takes half to nine tenths of torch's time."""
+def irfft2(transform: Complex[Tensor, "... y kx"], size: tuple[int, int]) -> Float[Tensor, "... y x"]:
+    """The real picture of a transform, which is used up; on the CPU scipy takes half to nine tenths of torch's time."""
     if transform.device.type == "cpu":
-        return torch.as_tensor(scipy.fft.irfft2(transform.numpy(), s=size))
+        rows = scipy.fft.ifft(transform.numpy(), axis=-2, overwrite_x=True)
+        return torch.from_numpy(scipy.fft.irfft(rows, n=size[1], axis=-1))
     return torch.as_tensor(torch.fft.irfft2(transform, s=size))
+
+
+def rfft2_into(picture: Float[Tensor, "y x"], out: Complex[Tensor, "y kx"]) -> None:
+    """The transform of a real picture, written where it is to stay: new memory costs as much as an eighth of it.
+
+    On the CPU torch is the faster one for small pictures, and scipy, rows first, for large ones.
+    """
+    if picture.device.type != "cpu" or picture.numel() < _LARGE_PX:
+        torch.fft.rfft2(picture, out=out)
+        return
+    for first in range(0, len(picture), _ROWS_AT_ONCE):
+        rows = slice(first, first + _ROWS_AT_ONCE)
+        out.numpy()[rows] = scipy.fft.rfft(picture[rows].numpy(), axis=1)
+    done = torch.from_numpy(scipy.fft.fft(out.numpy(), axis=0, overwrite_x=True))
+    if done.data_ptr() != out.data_ptr():
+        out.copy_(done)
+
+
+def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    """Room for numbers; on the CPU numpy's, which asks for large pages of memory where torch does not."""
+    if torch.device(device).type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.empty(shape, torch.empty(0, dtype=dtype).numpy().dtype))
+
+
+@contextmanager
+def borrowed(shape: tuple[int, int, int], device: str) -> Iterator[Complex[Tensor, "n y kx"]]:
+    """Room for the transforms of one movie, on the CPU lent again to the next one where it is not too large.
+
+    Memory that is new to a process is filled with zeros by the system, page by page, when it is written first.
+    """
+    here = torch.device(device).type == "cpu"
+    room = _KEPT.pop() if here and _KEPT else None
+    if room is None or tuple(room.shape) != shape:
+        room = empty(shape, torch.complex64, device)
+    try:
+        yield room
+    finally:
+        if here and room.numel() <= _MOST_KEPT and not _KEPT:
+            _KEPT.append(room)
 
 
 def rfft2(pictures: Float[Tensor, "... y x"]) -> Complex[Tensor, "... y kx"]:

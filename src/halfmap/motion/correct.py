@@ -13,7 +13,7 @@ from torch import Tensor
 from halfmap.errors import BadInputError
 from halfmap.fourier.periodogram import binned_power, centred_amplitude
 from halfmap.motion.align import Alignment, align_frames
-from halfmap.motion.band import Band, band_indices, rfft2
+from halfmap.motion.band import Band, band_indices, borrowed, empty, place_band, rfft2_into
 from halfmap.motion.frames import FrameCorrector, Frames
 from halfmap.motion.local import NO_SIGNAL, NOT_WANTED, LocalMotion, find_local_motion
 from halfmap.motion.sums import plan_sums, sum_frames
@@ -94,10 +94,21 @@ def correct_movie(frames: Frames, settings: MovieSettings, *, movie_file: str | 
         Where the transforms are kept and computed.
     """
     shape = binned_shape(frames.shape, settings.binning, movie_file)
-    pixel_size_A = settings.pixel_size_A * frames.shape[1] / shape[1]
-    usable = frames.usable
+    with borrowed((int(frames.usable.sum()), shape[0], shape[1] // 2 + 1), device) as frames_ft:
+        transform_frames(frames, frames_ft, shape, seed=settings.seed)
+        pixel_size_A = settings.pixel_size_A * frames.shape[1] / shape[1]
+        return _aligned_and_added(frames_ft, frames.usable, shape, pixel_size_A, settings)
+
+
+def _aligned_and_added(
+    frames_ft: Complex[Tensor, "n y kx"],
+    usable: Array,
+    shape: tuple[int, int],
+    pixel_size_A: float,
+    settings: MovieSettings,
+) -> MotionResult:
+    """The micrograph from the transforms of the usable frames."""
     numbers = np.flatnonzero(usable)
-    frames_ft = transform_frames(frames, shape, seed=settings.seed, device=device)
     band = alignment_band(frames_ft, shape, pixel_size_A)
     alignment = align_frames(band, shape=shape, max_shift_px=settings.max_shift_A / pixel_size_A)
     local = local_motion(band, alignment, numbers, len(usable), shape, pixel_size_A, settings)
@@ -175,16 +186,16 @@ def binned_shape(shape: tuple[int, int], binning: float, movie_file: str | Path)
     return out
 
 
-def transform_frames(frames: Frames, shape: tuple[int, int], *, seed: int, device: str) -> Complex[Tensor, "n y kx"]:
+def transform_frames(frames: Frames, out: Complex[Tensor, "n y kx"], shape: tuple[int, int], *, seed: int) -> None:
     """Fourier transforms of the usable frames, corrected and cropped to ``shape``."""
     corrector = FrameCorrector(frames, seed)
-    indices = np.flatnonzero(frames.usable)
-    out = torch.empty((len(indices), shape[0], shape[1] // 2 + 1), dtype=torch.complex64, device=device)
-    for place, index in enumerate(indices):
-        image = corrector.corrected(int(index))
-        transform = rfft2(torch.from_numpy(image).to(device))
-        out[place] = transform if shape == frames.shape else cropped(transform, frames.shape, shape)
-    return out
+    image = np.empty(frames.shape, np.float32)
+    whole = empty((image.shape[0], image.shape[1] // 2 + 1), out.dtype, out.device)
+    for index, transform in zip(np.flatnonzero(frames.usable), out, strict=True):
+        corrector.corrected(int(index), image)
+        rfft2_into(torch.from_numpy(image).to(out.device), transform if shape == frames.shape else whole)
+        if shape != frames.shape:
+            transform.copy_(cropped(whole, frames.shape, shape))
 
 
 def cropped(
@@ -202,11 +213,13 @@ def cropped(
 
 
 def alignment_band(frames_ft: Complex[Tensor, "n y kx"], shape: tuple[int, int], pixel_size_A: float) -> Band:
-    """The low frequencies of the frames, contiguous in memory."""
+    """The low frequencies of the frames; in memory a row of all frames lies together."""
     limit = min(ALIGNMENT_BAND, pixel_size_A / FINEST_ALIGNMENT_A)
     rows, columns = band_indices(shape, limit)
     device = frames_ft.device
-    ft = frames_ft[:, rows.to(device), :columns].contiguous()
+    ft = empty((len(rows), len(frames_ft), columns), frames_ft.dtype, device).permute(1, 0, 2)
+    for transform, into in zip(frames_ft, ft, strict=True):
+        place_band(transform, into)
     fy = torch.fft.fftfreq(shape[0], device=device)[rows.to(device)]
     fx = torch.fft.rfftfreq(shape[1], device=device)[:columns]
     return Band(ft, fy, fx)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from halfmap.fourier.threads import single_threaded_torch
 from halfmap.io.gain import read_gain
 from halfmap.io.movies import open_movie
 from halfmap.io.mrc import write_image
@@ -52,7 +53,8 @@ def process_movie(files: MovieFiles, *, device: str, float16: bool) -> dict[str,
     )
     gain = None if files.gain is None else read_gain(files.gain, movie)
     frames = read_frames(movie, gain, movie_file=files.movie, gain_file=files.gain or "gain")
-    result = correct_movie(frames, settings, movie_file=files.movie, device=device)
+    with single_threaded_torch():
+        result = correct_movie(frames, settings, movie_file=files.movie, device=device)
     dtype = np.float16 if float16 else np.float32
     names = {"micrograph_name": f"{files.stem}.mrc", "micrograph_metadata": f"{files.stem}.star"}
     write_image(names["micrograph_name"], result.weighted, result.pixel_size_A, dtype=dtype)

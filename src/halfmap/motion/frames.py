@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from scipy.ndimage import binary_dilation
 from scipy.stats import poisson
 
 from halfmap.errors import BadInputError
+from halfmap.motion.frames_fast import above, add_counts, mean_and_sd
 from halfmap.typing import Array, FloatArray
 
 HOT_SD: Final = 6.0
@@ -68,20 +68,26 @@ class Frames:
         return self.defects.shape
 
 
-def check_gain(gain: FloatArray, shape: tuple[int, int], *, gain_file: str | Path, movie_file: str | Path) -> None:
-    """Raise an error that tells how to mend it if a gain reference cannot belong to a movie."""
+def check_gain(gain: FloatArray, shape: tuple[int, int], *, gain_file: str | Path, movie_file: str | Path) -> Array:
+    """Pixels ``[y, x]`` that have no gain; an error that tells how to mend it if it cannot belong to a movie."""
     if gain.shape != shape:
         turned = gain.shape == shape[::-1]
         raise BadInputError(
             gain_file, "shape (rows, columns)", found=gain.shape, expected=f"{shape}, that of {movie_file}",
             remedy=GAIN_TURNED if turned else GAIN_OTHER_SIZE,
         )  # fmt: skip
-    good = np.isfinite(gain) & (gain > 0)
-    if good.mean() < 1.0 - MAX_BAD_SHARE:
+    good = (gain > 0) & (gain < np.inf)
+    if share_of(good) < 1.0 - MAX_BAD_SHARE:
         raise BadInputError(
-            gain_file, "pixels", found=f"{1 - good.mean():.1%} zero, negative or not finite",
+            gain_file, "pixels", found=f"{1 - share_of(good):.1%} zero, negative or not finite",
             expected=f"at most {MAX_BAD_SHARE:.0%}", remedy="Check that this file is a gain reference.",
         )  # fmt: skip
+    return ~good
+
+
+def share_of(flags: Array) -> float:
+    """How many of the pixels are true."""
+    return np.count_nonzero(flags) / flags.size
 
 
 def read_frames(
@@ -98,70 +104,69 @@ def read_frames(
     BadInputError
         If the gain does not fit, no frame is usable, or too many pixels are defective.
     """
+    no_gain = np.zeros(movie.shape, bool)
     if gain is not None:
-        check_gain(gain, movie.shape, gain_file=gain_file, movie_file=movie_file)
-    raw = [np.asarray(frame) for frame in movie.frames()]
-    reasons = _reasons(raw)
+        no_gain = check_gain(gain, movie.shape, gain_file=gain_file, movie_file=movie_file)
+    raw = [np.ascontiguousarray(frame) for frame in movie.frames()]
+    total = np.zeros(movie.shape, np.float32)
+    reasons = _added(raw, total)
     if all(reasons):
         raise BadInputError(
             movie_file, "frames", found=f"none usable ({reasons[0] if reasons else 'the movie has no frame'})",
             expected="at least one frame with a picture", remedy="Leave this movie out, or copy it again.",
         )  # fmt: skip
-    kept = [frame for frame, reason in zip(raw, reasons, strict=True) if not reason]
-    total = np.zeros(movie.shape, np.float32)
-    for frame in kept:
-        np.add(total, frame, out=total, casting="unsafe")
-    no_gain = np.zeros(movie.shape, bool) if gain is None else ~(np.isfinite(gain) & (gain > 0))
-    undefined = ~np.isfinite(total)
-    hot, dead = _hot_and_dead(total, gain, no_gain | undefined, counting=kept[0].dtype.kind in "ui")
+    counting = raw[0].dtype.kind in "ui"
+    undefined = np.zeros_like(no_gain) if counting else ~np.isfinite(total)
+    hot, dead = _hot_and_dead(total, gain, no_gain | undefined, counting=counting)
     defects = no_gain | undefined | hot | dead
-    if defects.mean() > MAX_BAD_SHARE:
+    if share_of(defects) > MAX_BAD_SHARE:
         raise BadInputError(
-            movie_file, "defective pixels", found=f"{defects.mean():.1%}", expected=f"at most {MAX_BAD_SHARE:.0%}",
+            movie_file, "defective pixels", found=f"{share_of(defects):.1%}", expected=f"at most {MAX_BAD_SHARE:.0%}",
             remedy="Check that the gain reference belongs to this movie.",
         )  # fmt: skip
-    n_hot = int((hot | (undefined & ~no_gain)).sum())
-    return Frames(raw, tuple(reasons), gain, defects, defects & ~no_gain, int(no_gain.sum()), n_hot, int(dead.sum()))
+    n_gain, n_hot, n_dead = (int(np.count_nonzero(flags)) for flags in (no_gain, hot | (undefined & ~no_gain), dead))
+    return Frames(raw, tuple(reasons), gain, defects, defects & ~no_gain, n_gain, n_hot, n_dead)
 
 
-def _reasons(raw: list[Array]) -> list[str]:
-    """Why each frame is left out; empty strings for the good ones."""
+def _added(raw: list[Array], total: FloatArray) -> list[str]:
+    """Add the good frames to ``total``; returns why each other is left out, empty strings for the good ones."""
     means = np.full(len(raw), np.nan)
     reasons = [""] * len(raw)
     for i, frame in enumerate(raw):
-        if frame.dtype.kind == "f":
-            finite = np.isfinite(frame)
-            share = 1.0 - finite.mean()
+        if frame.dtype.kind in "ui":
+            low, high, everything = add_counts(frame, total)
+            means[i] = everything / frame.size
+        else:
+            finite = frame[np.isfinite(frame)]
+            share = 1.0 - finite.size / frame.size
             if share > MAX_BAD_SHARE:
                 reasons[i] = f"{share:.0%} of the pixels are not finite"
                 continue
-            frame = frame[finite]
-        if frame.min() == frame.max():
-            reasons[i] = f"empty: all pixels are {frame.flat[0]}"
-            continue
-        means[i] = frame.mean(dtype=np.float64)
+            low, high, means[i] = finite.min(), finite.max(), finite.mean(dtype=np.float64)
+            np.add(total, frame, out=total, casting="unsafe")
+        if low == high:
+            reasons[i], means[i] = f"empty: all pixels are {frame.flat[0]}", np.nan
     if np.isfinite(means).any():
         median = float(np.nanmedian(means))
         for i, mean in enumerate(means):
             if median > 0 and not reasons[i] and not median / ODD_DOSE_FACTOR < mean < median * ODD_DOSE_FACTOR:
                 reasons[i] = f"its mean {mean:.3g} is far from the other frames' {median:.3g}"
+    if any(reasons):
+        total[:] = 0.0
+        for frame, reason in zip(raw, reasons, strict=True):
+            if not reason:
+                np.add(total, frame, out=total, casting="unsafe")
     return reasons
 
 
 def _hot_and_dead(total: FloatArray, gain: FloatArray | None, known: Array, *, counting: bool) -> tuple[Array, Array]:
-    good = ~known
-    corrected = total if gain is None else total * gain
-    values = corrected[good]
-    mean = float(values.mean(dtype=np.float64))
-    values -= np.float32(mean)
-    sd = math.sqrt(float(np.dot(values, values)) / max(values.size, 1))
-    hot = good & (corrected > mean + HOT_SD * sd)
-    dead = np.zeros_like(hot)
-    if counting:
-        count = float(total[good].mean(dtype=np.float64))
-        hot &= total > poisson.isf(0.01 / total.size, max(count, 1e-6))
-        if count > 20.0:
-            dead = good & (total == 0)
+    factors = np.ones_like(total) if gain is None else gain
+    mean, sd, count = mean_and_sd(total, factors, known)
+    hot, dead = np.empty_like(known), np.zeros_like(known)
+    beyond_chance = poisson.isf(0.01 / total.size, max(count, 1e-6)) if counting else -np.inf
+    above(total, factors, known, mean + HOT_SD * sd, float(beyond_chance), hot)
+    if counting and count > 20.0:
+        dead = ~known & (total == 0)
     return hot, dead
 
 
@@ -177,12 +182,14 @@ class FrameCorrector:
         self._generator = np.random.default_rng(seed)
         self._defects = np.flatnonzero(frames.defects)
 
-    def corrected(self, index: int) -> FloatArray:
-        """Frame ``index`` as electrons per pixel, float32 ``[y, x]``."""
+    def corrected(self, index: int, out: FloatArray | None = None) -> FloatArray:
+        """Frame ``index`` as electrons per pixel, float32 ``[y, x]``, in an array of its own or a given one."""
         frames = self._frames
-        image = frames.raw[index].astype(np.float32)
-        if frames.gain is not None:
-            image *= frames.gain
+        image: FloatArray = np.empty(frames.shape, np.float32) if out is None else out
+        if frames.gain is None:
+            image[:] = frames.raw[index]
+        else:
+            np.multiply(frames.raw[index], frames.gain, out=image, casting="unsafe")
         bad, defects = frames.defects, self._defects
         if defects.size:
             image.reshape(-1)[defects] = 0.0

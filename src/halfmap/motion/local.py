@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -22,7 +23,10 @@ TYPICAL_SHIFT_PX: Final = 10.0
 COARSE_TO_FINE: Final = (0.25, 0.5, 1.0)
 """Parts of the band in which the fit proceeds, so that shifts of several pixels are found."""
 MAX_STEPS: Final = 10
-CONVERGED_PX: Final = 0.01
+CONVERGED_PX: Final = 0.005
+"""A step that would change the shifts by less is not taken any more."""
+SOFT_END: Final = 1.5
+"""Where a soft part of the band ends, in units of its frequency: its weight is 1 % there."""
 CERTAIN_SE: Final = 1.0
 """Standard errors by which the held-out gain has to be above nothing."""
 
@@ -107,11 +111,16 @@ def find_local_motion(
     fit = _Fit(patches, np.asarray(frames), n_frames)
     every = np.ones((2, N_SPACE, N_TIME), bool)
     working: FloatArray = np.zeros(every.shape)
-    for part in COARSE_TO_FINE:
-        tried = fit.climbed(working, every, part)
-        old, new = (float(fit.evidence(w, 1.0).derivatives.value.sum()) for w in (working, tried))
-        working = tried if new > old else working
-    at_end = fit.evidence(working, 1.0)
+    fit.weigh(working)
+    start = fit.evidence(working, COARSE_TO_FINE[0])
+    for part, wider in pairwise(COARSE_TO_FINE):
+        tried, _ = fit.climbed(working, every, part, start)
+        if wider == 1.0:
+            fit.weigh(tried)
+        start, there = (fit.evidence(w, wider) for w in (working, tried))
+        if there.value > start.value:
+            working, start = tried, there
+    working, at_end = fit.climbed(working, every, 1.0, start)
     choice = _most_foretelling(at_end)
     tracks = _tracks(fit, working, at_end.derivatives)
     found = LocalMotion(
@@ -120,8 +129,9 @@ def find_local_motion(
     )  # fmt: skip
     if choice.gain < CERTAIN_SE * choice.gain_error or choice.gain <= 0.0:
         return found
-    working = fit.climbed(at_end.solved(choice.free), choice.free, 1.0)
-    before, after = (float(fit.evidence(w, 1.0).derivatives.value.sum()) for w in (0.0 * working, working))
+    working = at_end.solved(choice.free)
+    working, at_end = fit.climbed(working, choice.free, 1.0, fit.evidence(working, 1.0))
+    before, after = fit.evidence(0.0 * working, 1.0).value, at_end.value
     if not after > before > 0.0:
         return found
     return replace(
@@ -143,6 +153,11 @@ class _Evidence:
     vectors: FloatArray
     """``[p, 36]`` b of each patch."""
     derivatives: Derivatives
+
+    @property
+    def value(self) -> float:
+        """Weighted correlation at the place itself."""
+        return float(self.derivatives.value.sum())
 
     def solved(self, free: Array, without: int | None = None) -> FloatArray:
         """Coefficients ``[2, 6, 3]`` at the top, some of them free, perhaps with one patch left out."""
@@ -176,7 +191,8 @@ class _Fit:
         band = self.patches.band(0)
         weight, frequency = weighting.at(band), radial_frequency(band)
         for part in COARSE_TO_FINE:
-            soft = torch.exp(-2.0 * (frequency / (part * weighting.max_frequency)) ** 2) if part < 1.0 else 1.0
+            share = frequency / (part * weighting.max_frequency)
+            soft = torch.exp(-2.0 * share**2) * (share < SOFT_END) if part < 1.0 else 1.0
             self._weights[part] = weight * soft
 
     def evidence(self, working: FloatArray, part: float) -> _Evidence:
@@ -194,20 +210,17 @@ class _Fit:
         slopes = np.einsum("pna,ps,nk->pask", found.gradient, self.space, self.time, optimize=True).reshape(-1, size)
         return _Evidence(matrices, slopes + matrices @ working.reshape(-1), found)
 
-    def climbed(self, working: FloatArray, free: Array, part: float) -> FloatArray:
-        """Gauss-Newton steps to the top of the likelihood."""
-        self.weigh(working)
-        here = self.evidence(working, part)
+    def climbed(self, working: FloatArray, free: Array, part: float, here: _Evidence) -> tuple[FloatArray, _Evidence]:
+        """Gauss-Newton steps to the top of the likelihood, from a place and the evidence about it."""
         for _ in range(MAX_STEPS):
             solved = here.solved(free)
+            if np.sqrt(np.mean(self.shifts_px(solved - working) ** 2)) < CONVERGED_PX:
+                break
             there = self.evidence(solved, part)
-            if not there.derivatives.value.sum() > here.derivatives.value.sum():
+            if not there.value > here.value:
                 break
-            change = self.shifts_px(solved - working)
             working, here = solved, there
-            if np.sqrt(np.mean(change**2)) < CONVERGED_PX:
-                break
-        return working
+        return working, here
 
 
 def _positive(matrices: FloatArray) -> FloatArray:

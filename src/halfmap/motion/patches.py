@@ -6,14 +6,27 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import scipy.fft
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from halfmap.motion.band import Band, band_indices, fast_size, moved_frame, picture_of_band, rfft2
-from halfmap.motion.likelihood import Derivatives, derivatives, powers_of
+from halfmap.motion.band import (
+    Band,
+    band_indices,
+    empty,
+    fast_size,
+    irfft2,
+    moved_frame,
+    phases,
+    picture_of_band,
+    place_band,
+    rfft2,
+)
+from halfmap.motion.likelihood import Derivatives, derivatives_of_many, mean_powers_of_many
+from halfmap.motion.patches_fast import cut_cells, place_moved
 from halfmap.motion.weighting import Weighting
-from halfmap.typing import FloatArray
+from halfmap.typing import Array, FloatArray
 
 SMALLEST_PATCH_A: Final = 300.0
 """Patches are not made smaller: they would hold too little that can be aligned."""
@@ -23,6 +36,8 @@ MOST_PATCHES: Final = 7
 """Along one edge of the frame: more tell nothing new about a surface of second order."""
 TAPER: Final = 0.125
 """Share of a patch's edge over which its window falls off, at either end."""
+MOST_OVERLAP: Final = 1.05
+"""A patch may be so much longer than its share of the field, where that makes its transform fast."""
 SMALLEST_FIELD: Final = 0.5
 """Share of the frame's edges that must be seen in all frames."""
 
@@ -32,6 +47,7 @@ class Patches:
     """Low frequencies of the windowed patches of globally aligned frames."""
 
     ft: Complex[Tensor, "p n ky kx"]
+    """In memory ``[p, ky, n, kx]``, so that a row of all frames lies together."""
     fy: Float[Tensor, " ky"]
     fx: Float[Tensor, " kx"]
     """Frequencies in cycles per pixel of the frame."""
@@ -109,23 +125,64 @@ def cut_patches(
     rows, columns = patch_grid(field, pixel_size_A, max_frequency, per_edge)
     small = fast_size(inner)
     step = shape[0] / small[0], shape[1] / small[1]
-    edge = int(field[0] / rows / step[0]), int(field[1] / columns / step[1])
+    edge = fast_edge(field[0] / step[0], rows), fast_edge(field[1] / step[1], columns)
     corners_y = np.rint(np.linspace(first[0] / step[0], last[0] / step[0] - edge[0], rows)).astype(int)
     corners_x = np.rint(np.linspace(first[1] / step[1], last[1] / step[1] - edge[1], columns)).astype(int)
     take_y, n_x = band_indices(edge, max_frequency * max(step))
-    window = torch.as_tensor(np.outer(_taper(edge[0]), _taper(edge[1])), device=inner.ft.device)
-    out = torch.empty((rows * columns, len(inner.ft), len(take_y), n_x), dtype=torch.complex64, device=inner.ft.device)
+    layout = _Layout(small, corners_y, corners_x, _taper(edge[0]), _taper(edge[1]))
+    out = empty((rows * columns, len(take_y), len(inner.ft), n_x), torch.complex64, inner.ft.device)
+    cells_of = _cells if inner.ft.device.type == "cpu" else cells_plainly
     for i in range(len(inner.ft)):
-        picture = picture_of_band(moved_frame(inner, i, shifts_px[i]), small)
-        cells = torch.stack([picture[y : y + edge[0], x : x + edge[1]] for y in corners_y for x in corners_x])
-        cells = (cells - (cells * window).sum(dim=(1, 2), keepdim=True) / window.sum()) * window
-        out[:, i] = rfft2(cells)[:, take_y.to(out.device), :n_x]
+        cells = rfft2(cells_of(inner, i, shifts_px[i], layout))
+        place_band(cells, out[:, :, i])
     middle_y = (corners_y + 0.5 * edge[0]) / small[0] - 0.5
     middle_x = (corners_x + 0.5 * edge[1]) / small[1] - 0.5
     centres = np.stack([np.tile(middle_x, rows), np.repeat(middle_y, columns)], axis=1)
     fy = torch.fft.fftfreq(edge[0], dtype=torch.float64)[take_y] / step[0]
     fx = torch.fft.rfftfreq(edge[1], dtype=torch.float64)[:n_x] / step[1]
-    return Patches(out, fy.float().to(out.device), fx.float().to(out.device), centres, (rows, columns))
+    return Patches(
+        out.permute(0, 2, 1, 3), fy.float().to(out.device), fx.float().to(out.device), centres, (rows, columns)
+    )
+
+
+def fast_edge(field: float, n: int) -> int:
+    """Edge of ``n`` patches along a field: the next one that is fast to transform, if patches then overlap a little."""
+    edge = int(field / n)
+    faster = scipy.fft.next_fast_len(edge, real=True)
+    return faster if faster <= min(MOST_OVERLAP * edge, field) else edge
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """Where the cells lie in a small picture of a frame."""
+
+    small: tuple[int, int]
+    corners_y: Array
+    corners_x: Array
+    taper_y: FloatArray
+    taper_x: FloatArray
+
+
+def _cells(band: Band, i: int, shift_px: FloatArray, layout: _Layout) -> Float[Tensor, "p y x"]:
+    """The fast twin of ``cells_plainly``."""
+    along_y, along_x = (phases(float(shift_px[axis]), f).numpy() for axis, f in ((1, band.fy), (0, band.fx)))
+    padded = np.empty((layout.small[0], layout.small[1] // 2 + 1), np.complex64)
+    place_moved(band.ft[i].numpy(), along_y, along_x, padded)
+    picture = irfft2(torch.from_numpy(padded), layout.small).numpy()
+    n_cells = len(layout.corners_y) * len(layout.corners_x)
+    out = np.empty((n_cells, len(layout.taper_y), len(layout.taper_x)), np.float32)
+    cut_cells(picture, layout.corners_y, layout.corners_x, layout.taper_y, layout.taper_x, out)
+    return torch.from_numpy(out)
+
+
+def cells_plainly(band: Band, i: int, shift_px: FloatArray, layout: _Layout) -> Float[Tensor, "p y x"]:
+    """Windowed cells of one shifted frame, in plain torch."""
+    picture = picture_of_band(moved_frame(band, i, shift_px), layout.small)
+    window = torch.as_tensor(np.outer(layout.taper_y, layout.taper_x), device=picture.device)
+    rows, columns = window.shape
+    corners = [(int(y), int(x)) for y in layout.corners_y for x in layout.corners_x]
+    cells = torch.stack([picture[y : y + rows, x : x + columns] for y, x in corners])
+    return (cells - (cells * window).sum(dim=(1, 2), keepdim=True) / window.sum()) * window
 
 
 def _common_field(shifts_px: FloatArray, shape: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
@@ -145,16 +202,11 @@ def _taper(edge: int) -> FloatArray:
 def pooled_weighting(patches: Patches, shifts_px: FloatArray) -> Weighting:
     """Weights from signal and noise of all patches together; ``shifts_px`` is ``[p, n, 2]``."""
     n_patches, n = shifts_px.shape[:2]
-    of_sum = torch.zeros(patches.ft.shape[2:], device=patches.ft.device)
-    of_each = torch.zeros_like(of_sum)
-    for patch in range(n_patches):
-        powers = powers_of(patches.band(patch), shifts_px[patch])
-        of_sum += powers[0] / n_patches
-        of_each += powers[1] / n_patches
-    return Weighting.of_powers(of_sum, of_each, patches.band(0), n_frames=n, n_images=n_patches)
+    band = patches.band(0)
+    powers = mean_powers_of_many(patches.ft, band, shifts_px)
+    return Weighting.of_powers(*powers, band, n_frames=n, n_images=n_patches)
 
 
 def derivatives_of_patches(patches: Patches, shifts_px: FloatArray, weight: Float[Tensor, "ky kx"]) -> Derivatives:
     """Derivatives ``[p, n, ...]`` of the patches' log-likelihoods at shifts ``[p, n, 2]``."""
-    each = [derivatives(patches.band(patch), shift, weight) for patch, shift in enumerate(shifts_px)]
-    return Derivatives(*(np.stack([getattr(one, name) for one in each]) for name in ("value", "gradient", "hessian")))
+    return derivatives_of_many(patches.ft, patches.band(0), shifts_px, weight)

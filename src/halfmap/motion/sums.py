@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from halfmap.motion.band import irfft2
+from halfmap.motion.band import empty, irfft2
 from halfmap.motion.sums_fast import accumulate
 from halfmap.motion.surface import LocalModel
 from halfmap.motion.warp import prefiltered, warp_added
@@ -21,7 +22,7 @@ from halfmap.typing import Array, FloatArray
 N_RADII: Final = 4096
 """Entries of the table of dose weights, from frequency 0 to the corner's."""
 LIKE_PX: Final = 0.1
-"""Frames whose local shifts differ by less than this are warped together."""
+"""Frames whose local shifts are as near as this to their mean are warped together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,16 +40,19 @@ class Sums:
     """Transforms ``[y, x//2+1]`` that frames are added to."""
 
     weighted: Complex[Tensor, "y kx"]
-    unweighted: Complex[Tensor, "y kx"]
+    unweighted: Complex[Tensor, "rows kx"]
+    """Without rows where it was not asked for."""
     group: Complex[Tensor, "y kx"]
     """Sum of the frames of the power-spectrum group that is not yet complete."""
     power: Float[Tensor, "y kx"]
 
     @classmethod
-    def empty(cls, like: Complex[Tensor, "y kx"]) -> Sums:
-        """Zeros of a frame's size."""
-        weighted, unweighted, group = (torch.zeros_like(like) for _ in range(3))
-        return cls(weighted, unweighted, group, torch.zeros_like(like.real))
+    def empty(cls, like: Complex[Tensor, "y kx"], *, unweighted: bool = True) -> Sums:
+        """Zeros of a frame's size; of no size where a sum is not wanted."""
+        rows = len(like) if unweighted else 0
+        shapes = tuple(like.shape), (rows, like.shape[1]), tuple(like.shape)
+        weighted, without, group = (empty(shape, like.dtype, like.device).zero_() for shape in shapes)
+        return cls(weighted, without, group, empty(tuple(like.shape), torch.float32, like.device).zero_())
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +142,7 @@ def sum_frames(
     unweighted
         Whether the sum without dose weights is wanted too.
     """
-    sums = Sums.empty(frames_ft[0])
+    sums = Sums.empty(frames_ft[0], unweighted=unweighted)
     if local is None:
         add_frames(frames_ft, shape, plan, slice(0, len(frames_ft)), sums)
         return Pictures(
@@ -146,7 +150,7 @@ def sum_frames(
         )
     surfaces = local.surfaces_px(plan.frames)
     wanted = ("weighted", "unweighted") if unweighted else ("weighted",)
-    total = {name: torch.zeros(shape, dtype=torch.float32, device=frames_ft.device) for name in wanted}
+    total = {name: empty(shape, torch.float32, frames_ft.device).zero_() for name in wanted}
     for part in like_surfaces(surfaces):
         sums.weighted.zero_()
         sums.unweighted.zero_()
@@ -162,13 +166,14 @@ def sum_frames(
 
 
 def like_surfaces(surfaces_px: FloatArray) -> list[slice]:
-    """Runs of frames whose local shifts ``[n, 2, 6]`` differ by less than a tenth of a pixel everywhere."""
+    """Runs of frames whose local shifts ``[n, 2, 6]`` are everywhere within a tenth of a pixel of the run's mean."""
     edge = np.linspace(-0.5, 0.5, 9)
     x, y = np.meshgrid(edge, edge)
     fields = surfaces_px @ np.stack([np.ones_like(x), x, x * x, y, y * y, x * y]).reshape(6, -1)
     runs, start = [], 0
     for i in range(1, len(fields) + 1):
-        if i == len(fields) or np.linalg.norm(fields[i] - fields[start], axis=0).max() > LIKE_PX:
+        part = fields[start : i + 1]
+        if i == len(fields) or np.linalg.norm(part - part.mean(axis=0), axis=1).max() > LIKE_PX:
             runs.append(slice(start, i))
             start = i
     return runs
@@ -182,10 +187,8 @@ def add_frames(
         add_frames_plainly(frames_ft, shape, plan, part, sums)
         return
     phase_y, phase_x = _phases(shape, plan.shifts_px[part], frames_ft.device)
-    fy, fx = _frequencies(shape, frames_ft.device)
     accumulate(
-        frames_ft[part].numpy(), phase_y.numpy(), phase_x.numpy(), fy.numpy(), fx.numpy(),
-        plan.weights[part], plan.ends[part],
+        frames_ft[part].numpy(), phase_y.numpy(), phase_x.numpy(), _radii(shape), plan.weights[part], plan.ends[part],
         sums.weighted.numpy(), sums.unweighted.numpy(), sums.group.numpy(), sums.power.numpy(),
     )  # fmt: skip
 
@@ -210,25 +213,25 @@ def add_frames_plainly(
     """
     device = frames_ft.device
     phase_y, phase_x = _phases(shape, plan.shifts_px, device)
-    fy, fx = _frequencies(shape, device)
-    radius = torch.sqrt(fy[:, None] ** 2 + fx[None, :] ** 2) * ((N_RADII - 1) / math.sqrt(0.5))
-    index = radius.round().long().clamp_max(N_RADII - 1)
+    index = torch.as_tensor(_radii(shape).astype(np.int64), device=device)
     table = torch.as_tensor(plan.weights, device=device)
     for i in range(part.start, part.stop):
         moved = frames_ft[i] * phase_y[i][:, None] * phase_x[i][None, :]
         sums.weighted += moved * table[i][index]
-        sums.unweighted += moved
+        if len(sums.unweighted):
+            sums.unweighted += moved
         sums.group += moved
         if plan.ends[i]:
             sums.power += sums.group.abs().square()
             sums.group.zero_()
 
 
-def _frequencies(shape: tuple[int, int], device: torch.device) -> tuple[Float[Tensor, " y"], Float[Tensor, " kx"]]:
-    return (
-        torch.fft.fftfreq(shape[0], dtype=torch.float32, device=device),
-        torch.fft.rfftfreq(shape[1], dtype=torch.float32, device=device),
-    )
+@lru_cache(maxsize=1)
+def _radii(shape: tuple[int, int]) -> Array:
+    """Entry ``[y, kx]`` of the table of dose weights for each coefficient; the same for all movies of a session."""
+    radius = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :])
+    entry = np.rint(radius * ((N_RADII - 1) / math.sqrt(0.5)))
+    return np.asarray(np.minimum(entry, N_RADII - 1), np.uint16)
 
 
 def _phases(

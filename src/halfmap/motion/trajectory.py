@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg.lapack import dpbtrf, dpbtrs
 
 from halfmap.typing import Array, FloatArray
 
 _LEAST_INFORMATION = 1e-8
 """In 1/px²: nothing is known, but the equations can be solved."""
+_REACH = 2
+"""Frames on either side that a second difference joins a frame with."""
 _LOG_SIGMAS = np.linspace(np.log(0.01), np.log(30.0), 33)
 
 
@@ -36,25 +39,32 @@ def smooth_trajectory(measured_px: FloatArray, information: FloatArray) -> tuple
     informative = np.array([np.trace(h) > 0 for h in information])
     if n < 3 or informative.sum() < 3:
         return _nearest_informative(measured_px, informative), float("inf")
-    differences = np.kron(np.diff(np.eye(n), n=2, axis=0), np.eye(2))
-    roughness = differences.T @ differences
-    weight = np.zeros((2 * n, 2 * n))
+    differences = np.diff(np.eye(n), n=2, axis=0)
+    roughness = np.kron(_banded(differences.T @ differences, _REACH), [[1.0, 1.0], [0.0, 0.0]])[:-1]
+    weight = np.zeros_like(roughness)
     # A direction that no frame tells anything about stays as measured.
     least = max(_LEAST_INFORMATION, 1e-10 * float(np.trace(information, axis1=1, axis2=2).max())) * np.eye(2)
-    for i, h in enumerate(information):
-        weight[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = h + least if informative[i] else h
-    target = weight @ measured_px.reshape(-1)
+    known = information + np.where(informative[:, None, None], least, 0.0)
+    weight[0, 0::2], weight[0, 1::2], weight[1, 0::2] = known[:, 0, 0], known[:, 1, 1], known[:, 0, 1]
+    target = np.einsum("nab,nb->na", known, measured_px).reshape(-1)
 
     def solve(log_sigma: float) -> tuple[float, FloatArray]:
-        factor = np.linalg.cholesky(weight + roughness * np.exp(-2.0 * log_sigma))
-        half = np.linalg.solve(factor, target)
-        path = np.linalg.solve(factor.T, half)
-        evidence = -(len(differences)) * log_sigma - np.log(np.diag(factor)).sum() + 0.5 * half @ half
+        factor, fault = dpbtrf(weight + roughness * np.exp(-2.0 * log_sigma), lower=1)
+        if fault:
+            raise np.linalg.LinAlgError("the equations of a smooth path are not positive definite")
+        path = dpbtrs(factor, target, lower=1)[0]
+        evidence = -len(differences) * 2 * log_sigma - np.log(factor[0]).sum() + 0.5 * target @ path
         return float(evidence), path
 
     evidences = [solve(s)[0] for s in _LOG_SIGMAS]
     best = _LOG_SIGMAS[int(np.argmax(evidences))]
     return solve(best)[1].reshape(n, 2), float(np.exp(best))
+
+
+def _banded(matrix: FloatArray, reach: int) -> FloatArray:
+    """Diagonals 0 to ``reach`` of a symmetric matrix, one a row, as LAPACK stores their lower half."""
+    rows = [np.append(np.diagonal(matrix, offset), np.zeros(offset)) for offset in range(reach + 1)]
+    return np.stack(rows)
 
 
 def _nearest_informative(measured_px: FloatArray, informative: Array) -> FloatArray:

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TypeVar
-
-import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,14 +26,3 @@ def in_order(function: Callable[[Item], Result], items: Sequence[Item], threads:
             begun.append(pool.submit(function, item))
         while begun:
             yield begun.popleft().result()
-
-
-@contextmanager
-def single_threaded_torch() -> Iterator[None]:
-    """Inside, torch computes in one thread: sums have one order, and the batches fill the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

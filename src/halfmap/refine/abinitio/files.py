@@ -12,6 +12,7 @@ import torch
 from halfmap.data.records import ImageSet, Volume
 from halfmap.fourier.crop import pad_3d, resample_3d
 from halfmap.fourier.fsc import resolution_A
+from halfmap.fourier.threads import single_threaded_torch
 from halfmap.geometry.rotations import euler_from_matrix
 from halfmap.io.mrc import write_volume
 from halfmap.io.relion import write_image_set
@@ -29,7 +30,6 @@ from halfmap.refine.images.lattice import MapGrid
 from halfmap.refine.images.sources import WorkingSource, close_ups, half_sets, native_box_px, working_source
 from halfmap.refine.memory import MemoryPlan, planned, rings_need
 from halfmap.refine.session import Session
-from halfmap.refine.work import single_threaded_torch
 from halfmap.typing import Array, PathLike
 
 CHECKPOINT = "abinitio"

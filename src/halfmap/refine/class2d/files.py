@@ -10,6 +10,7 @@ import torch
 
 from halfmap.data.records import ImageSet
 from halfmap.fourier.crop import pad_2d, resample_2d
+from halfmap.fourier.threads import single_threaded_torch
 from halfmap.io.mrc import write_stack
 from halfmap.io.relion import write_image_set
 from halfmap.io.star import StarBlock, write_star
@@ -27,7 +28,6 @@ from halfmap.refine.memory import planned, rings_need
 from halfmap.refine.rings.average import RingSums
 from halfmap.refine.rings.expectation import Assignment
 from halfmap.refine.session import Session
-from halfmap.refine.work import single_threaded_torch
 from halfmap.typing import Array, FloatArray, PathLike
 
 CHECKPOINT = "class2d"

@@ -19,6 +19,7 @@ from halfmap.constants import FSC_HALF_MAP_THRESHOLD
 from halfmap.data.records import Volume
 from halfmap.errors import HalfmapError
 from halfmap.fourier.fsc import resolution_A
+from halfmap.fourier.threads import single_threaded_torch
 from halfmap.fourier.windows import even_fast_size
 from halfmap.geometry.symmetry import point_group
 from halfmap.refine.images.lattice import MapGrid
@@ -34,7 +35,6 @@ from halfmap.refine.search.poses import Poses, SearchPlan, plan_search
 from halfmap.refine.search.prior import GivenPoses
 from halfmap.refine.session import Session
 from halfmap.refine.volume.regularise import corrected_fsc, masked_fsc, reach, ssnr_of_whole, trusted
-from halfmap.refine.work import single_threaded_torch
 from halfmap.typing import Array
 
 CHECKPOINT = "refine"

@@ -17,6 +17,7 @@ from torch import Tensor
 from halfmap.data.records import ImageSet
 from halfmap.errors import BadInputError
 from halfmap.fourier.crop import mirrored_index
+from halfmap.fourier.threads import single_threaded_torch
 from halfmap.fourier.transform import centred_irfft2, centred_rfft2
 from halfmap.geometry.rotations import matrix_from_euler
 from halfmap.io.images import ParticleImages
@@ -25,7 +26,6 @@ from halfmap.refine.images.lattice import MapGrid
 from halfmap.refine.images.observations import background_levels, read_each
 from halfmap.refine.subtract.options import Storage
 from halfmap.refine.subtract.projections import ModelImages
-from halfmap.refine.work import single_threaded_torch
 from halfmap.typing import Array, FloatArray
 
 BATCH_BYTES = 64 * 2**20
