@@ -130,6 +130,8 @@ class _Progress:
     iteration: int = 0
     best_content: float = 0.0
     stalled: int = 0
+    climbed_px: int = 0
+    """Shells of the search of the iteration before."""
     closing: bool = False
     """Whether this iteration looks everywhere and inserts all shells, to be the last one unless it gains something."""
     finished: bool = False
@@ -228,7 +230,7 @@ class Refinement:
         range_A = self.shift_range_A if first else self.shift_range_A / 2
         return plan_search(
             self.grid, progress.radius_px, self.focus.diameter_A, self.options.symmetry,
-            range_A, half.shift_sigma_A, self.session.seed * 1000 + progress.iteration,
+            range_A, half.shift_sigma_A, self.session.seed * 1000 + progress.iteration, progress.climbed_px,
         )  # fmt: skip
 
     def _ahead_px(self, progress: _Progress) -> int:
@@ -324,6 +326,7 @@ class Refinement:
         )
         progress.stalled = 0 if gained else progress.stalled + (PATIENCE if at_rest else 1)
         progress.fsc = curve
+        progress.climbed_px = progress.radius_px
         largest = math.ceil(LARGEST_GROWTH * progress.radius_px)
         progress.radius_px = min(max(shell, 4), largest, self.grid.nyquist_px)
         # Before the end every particle is searched everywhere once more: some settled on too poor a map.
@@ -471,7 +474,7 @@ def shift_range_A(options: RefineOptions, pixel_size_A: float) -> float:
     return max(0.08 * options.diameter_A, 3 * pixel_size_A)
 
 
-_KEPT = ("radius_px", "iteration", "best_content", "stalled", "closing", "iterations")
+_KEPT = ("radius_px", "iteration", "best_content", "stalled", "climbed_px", "closing", "iterations")
 
 
 def _joined(parts: list[Poses]) -> Poses:

@@ -4,8 +4,9 @@ Fourier pixels are taken in blocks, and each block in passes: where its pixels l
 and slope, from the same eight voxels), and what that adds to the score, its five derivatives and the Fisher
 information. A volume is larger than a cache, so that most of the time would go into waiting for voxels; a pass
 that does nothing but fetch one number of each row of them waits for many at once, and the other passes work on
-vectors. Sums of a block are in single precision, sums of blocks in double. Images are independent of each other, so that results do not depend on how
-they are shared out. Complex numbers are handled as pairs: numba would turn real factors into complex ones.
+vectors. Sums of a block are in single precision, sums of blocks in double. Images are independent of each other, so
+that results do not depend on how they are shared out. Complex numbers are handled as pairs: numba would turn real
+factors into complex ones.
 """
 
 from __future__ import annotations

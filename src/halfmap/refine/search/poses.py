@@ -44,6 +44,8 @@ MODES_CLIMBED = 10
 MODES_KEPT = 8
 LEVEL_FACTOR = 1.5
 """Ratio of resolutions between stages of the climb."""
+HARDLY_FEWER = 0.9
+"""Poses that are at the optimum for this share of the shells or more need no stage with fewer of them."""
 NARROW = 0.9
 """Posterior weight of the best pose from which on a particle is searched around its pose alone."""
 
@@ -66,6 +68,8 @@ class SearchPlan:
         Prior of the shift.
     seed
         Of the turn of the global grid.
+    climbed_px
+        Shells with which poses were last brought to their optimum; 0 if they were not.
     """
 
     radius_px: int
@@ -75,6 +79,7 @@ class SearchPlan:
     shift_step_A: float
     shift_sigma_A: float
     seed: int
+    climbed_px: int = 0
 
     @property
     def spacing_rad(self) -> float:
@@ -90,6 +95,7 @@ def plan_search(
     shift_range_A: float,
     shift_sigma_A: float,
     seed: int,
+    climbed_px: int = 0,
 ) -> SearchPlan:
     """Sampling that follows the resolution: no finer than the map can tell apart, and no finer than can be paid for."""
     n_operators = len(point_group(symmetry))
@@ -106,7 +112,7 @@ def plan_search(
     finest_A = max(wanted_A, healpix_spacing_rad(order) * diameter_A * RADIANS_PER_RESOLUTION)
     global_radius = max(4, min(radius_px, math.floor(map_grid.length_A / finest_A)))
     step_A = map_grid.length_A / global_radius / 3
-    return SearchPlan(radius_px, order, global_radius, shift_range_A, step_A, shift_sigma_A, seed)
+    return SearchPlan(radius_px, order, global_radius, shift_range_A, step_A, shift_sigma_A, seed, climbed_px)
 
 
 def rings_of_search(box: AlignmentBox, plan: SearchPlan, diameter_A: float) -> RingGrid:
@@ -246,9 +252,13 @@ class PoseSearch:
         landscape = self.landscape(batch, centre_A)
         image = torch.arange(len(batch), device=rot_img_from_map.device)
         radius = self.box.lattice.radius_px
-        coarse = max(self.global_shell, round(radius / LEVEL_FACTOR))
-        start = landscape.scored(image, rot_img_from_map, torch.zeros_like(centre_A), coarse)
-        return self._refined(landscape, start, len(batch), centre_A, coarse)
+        known = self.plan.climbed_px >= HARDLY_FEWER * self.plan.radius_px
+        first = radius if known else max(self.global_shell, round(radius / LEVEL_FACTOR))
+        start = Candidates(
+            image, rot_img_from_map, torch.zeros_like(centre_A),
+            centre_A.new_zeros(len(image)), centre_A.new_zeros(len(image), 5, 5),
+        )  # fmt: skip
+        return self._refined(landscape, start, len(batch), centre_A, first)
 
     def near(
         self,
