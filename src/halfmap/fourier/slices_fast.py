@@ -22,82 +22,95 @@ from halfmap.fourier.slices import MirroredPlane, check_reach
 from halfmap.typing import Array
 
 _COMPILE: dict[str, Any] = {"cache": True, "nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+BLOCK = 256
+"""Pixels whose voxels are fetched together."""
+
+
+@numba.njit(**_COMPILE)  # type: ignore[untyped-decorator]
+def _locate(r: Array, kx: Array, ky: Array, edge: int, at: Array, share: Array, along: Array, mate: Array) -> None:
+    """Where the pixels of a block lie.
+
+    Flat indices ``at [4, q]`` of the first voxel in the four rows around each, the rows' shares ``[4, q]``, the place
+    between the two voxels of a row, and whether the Friedel mate is meant.
+    """
+    half, one = edge // 2 + 1, r.dtype.type(1.0)
+    for q in range(kx.size):
+        x = kx[q] * r[0, 0] + ky[q] * r[1, 0]
+        y = kx[q] * r[0, 1] + ky[q] * r[1, 1]
+        z = kx[q] * r[0, 2] + ky[q] * r[1, 2]
+        mate[q] = x < 0
+        if x < 0:
+            x, y, z = -x, -y, -z
+        floor_y, floor_z = math.floor(y), math.floor(z)
+        x0, y0, z0 = np.int64(x), np.int64(floor_y), np.int64(floor_z)
+        fy, fz = y - r.dtype.type(y0), z - r.dtype.type(z0)
+        along[q] = x - r.dtype.type(x0)
+        y1, z1 = y0 + 1, z0 + 1
+        y0, y1 = y0 + edge if y0 < 0 else y0, y1 + edge if y1 < 0 else y1
+        z0, z1 = z0 + edge if z0 < 0 else z0, z1 + edge if z1 < 0 else z1
+        gy, gz = one - fy, one - fz
+        at[0, q], at[1, q] = (z0 * edge + y0) * half + x0, (z0 * edge + y1) * half + x0
+        at[2, q], at[3, q] = (z1 * edge + y0) * half + x0, (z1 * edge + y1) * half + x0
+        share[0, q], share[1, q], share[2, q], share[3, q] = gy * gz, fy * gz, gy * fz, fy * fz
+
+
+@numba.njit(**_COMPILE)  # type: ignore[untyped-decorator]
+def _fetch(values: Array, step: int, at: Array, found: Array) -> None:
+    """One number of each row: the rows come into the cache, many at once, before they are needed one by one."""
+    for q in range(at.shape[1]):
+        for row in range(4):
+            found[row, q] = values[step * at[row, q]]
 
 
 @numba.njit(**_COMPILE)  # type: ignore[untyped-decorator]
 def _extract(volume: Array, rot: Array, kx: Array, ky: Array, out: Array) -> None:
-    edge = volume.shape[0]
-    one = rot.dtype.type(1.0)
+    flat, edge, real_type = volume.reshape(-1), volume.shape[0], rot.dtype.type
+    at, mate = np.empty((4, BLOCK), np.int64), np.empty(BLOCK, np.bool_)
+    share, along, found = np.empty((4, BLOCK), rot.dtype), np.empty(BLOCK, rot.dtype), np.empty((4, BLOCK), rot.dtype)
     for i in range(rot.shape[0]):
-        xx, xy, xz = rot[i, 0, 0], rot[i, 0, 1], rot[i, 0, 2]
-        yx, yy, yz = rot[i, 1, 0], rot[i, 1, 1], rot[i, 1, 2]
-        for p in range(kx.shape[0]):
-            x = kx[p] * xx + ky[p] * yx
-            y = kx[p] * xy + ky[p] * yy
-            z = kx[p] * xz + ky[p] * yz
-            mirrored = x < 0
-            if mirrored:
-                x, y, z = -x, -y, -z
-            floor_y, floor_z = math.floor(y), math.floor(z)
-            x0, y0, z0 = np.int64(x), np.int64(floor_y), np.int64(floor_z)
-            fx, fy, fz = x - rot.dtype.type(x0), y - rot.dtype.type(y0), z - rot.dtype.type(z0)
-            y1, z1 = y0 + 1, z0 + 1
-            if y0 < 0:
-                y0 += edge
-                if y1 < 0:
-                    y1 += edge
-            if z0 < 0:
-                z0 += edge
-                if z1 < 0:
-                    z1 += edge
-            gx, gy, gz = one - fx, one - fy, one - fz
-            real, imaginary = rot.dtype.type(0.0), rot.dtype.type(0.0)
-            for yc, zc, w in ((y0, z0, gy * gz), (y1, z0, fy * gz), (y0, z1, gy * fz), (y1, z1, fy * fz)):
-                real += w * (gx * volume[zc, yc, x0, 0] + fx * volume[zc, yc, x0 + 1, 0])
-                imaginary += w * (gx * volume[zc, yc, x0, 1] + fx * volume[zc, yc, x0 + 1, 1])
-            out[i, p, 0] = real
-            out[i, p, 1] = -imaginary if mirrored else imaginary
+        for begin in range(0, kx.size, BLOCK):
+            n = min(BLOCK, kx.size - begin)
+            _locate(rot[i], kx[begin : begin + n], ky[begin : begin + n], edge, at, share, along, mate)
+            _fetch(flat, 2, at[:, :n], found)
+            for q in range(n):
+                fx = along[q]
+                gx = real_type(1.0) - fx
+                real, imaginary = real_type(0.0), real_type(0.0)
+                for row in range(4):
+                    j, w = 2 * at[row, q], share[row, q]
+                    real += w * (gx * found[row, q] + fx * flat[j + 2])
+                    imaginary += w * (gx * flat[j + 1] + fx * flat[j + 3])
+                out[i, begin + q, 0] = real
+                out[i, begin + q, 1] = -imaginary if mate[q] else imaginary
 
 
 @numba.njit(**_COMPILE)  # type: ignore[untyped-decorator]
 def _insert(
     values: Array, weights: Array, share: Array, rot: Array, kx: Array, ky: Array, numerator: Array, denominator: Array
 ) -> None:
-    edge = numerator.shape[0]
-    one = rot.dtype.type(1.0)
+    num, den, edge, one = numerator.reshape(-1), denominator.reshape(-1), numerator.shape[0], rot.dtype.type(1.0)
+    at, mate = np.empty((4, BLOCK), np.int64), np.empty(BLOCK, np.bool_)
+    of_row, along, found = np.empty((4, BLOCK), rot.dtype), np.empty(BLOCK, rot.dtype), np.empty((4, BLOCK), rot.dtype)
     for i in range(rot.shape[0]):
-        xx, xy, xz = rot[i, 0, 0], rot[i, 0, 1], rot[i, 0, 2]
-        yx, yy, yz = rot[i, 1, 0], rot[i, 1, 1], rot[i, 1, 2]
-        for p in range(kx.shape[0]):
-            real, imaginary = values[i, p, 0] * share[p], values[i, p, 1] * share[p]
-            weight = weights[i, p] * share[p]
-            x = kx[p] * xx + ky[p] * yx
-            y = kx[p] * xy + ky[p] * yy
-            z = kx[p] * xz + ky[p] * yz
-            if x < 0:
-                x, y, z = -x, -y, -z
-                imaginary = -imaginary
-            floor_y, floor_z = math.floor(y), math.floor(z)
-            x0, y0, z0 = np.int64(x), np.int64(floor_y), np.int64(floor_z)
-            fx, fy, fz = x - rot.dtype.type(x0), y - rot.dtype.type(y0), z - rot.dtype.type(z0)
-            y1, z1 = y0 + 1, z0 + 1
-            if y0 < 0:
-                y0 += edge
-                if y1 < 0:
-                    y1 += edge
-            if z0 < 0:
-                z0 += edge
-                if z1 < 0:
-                    z1 += edge
-            gx, gy, gz = one - fx, one - fy, one - fz
-            for yc, zc, w in ((y0, z0, gy * gz), (y1, z0, fy * gz), (y0, z1, gy * fz), (y1, z1, fy * fz)):
-                near, far = w * gx, w * fx
-                numerator[zc, yc, x0, 0] += real * near
-                numerator[zc, yc, x0, 1] += imaginary * near
-                numerator[zc, yc, x0 + 1, 0] += real * far
-                numerator[zc, yc, x0 + 1, 1] += imaginary * far
-                denominator[zc, yc, x0] += weight * near
-                denominator[zc, yc, x0 + 1] += weight * far
+        for begin in range(0, kx.size, BLOCK):
+            n = min(BLOCK, kx.size - begin)
+            _locate(rot[i], kx[begin : begin + n], ky[begin : begin + n], edge, at, of_row, along, mate)
+            _fetch(num, 2, at[:, :n], found)
+            _fetch(den, 1, at[:, :n], found)
+            for q in range(n):
+                p = begin + q
+                real, imaginary = values[i, p, 0] * share[p], values[i, p, 1] * share[p]
+                imaginary = -imaginary if mate[q] else imaginary
+                weight, fx = weights[i, p] * share[p], along[q]
+                for row in range(4):
+                    j, w = at[row, q], of_row[row, q]
+                    near, far = w * (one - fx), w * fx
+                    num[2 * j] += real * near
+                    num[2 * j + 1] += imaginary * near
+                    num[2 * j + 2] += real * far
+                    num[2 * j + 3] += imaginary * far
+                    den[j] += weight * near
+                    den[j + 1] += weight * far
 
 
 def _scaled_k(pixels: PixelList, padding: float, real: np.dtype[Any]) -> tuple[Array, Array]:
