@@ -28,7 +28,7 @@ from halfmap.typing import Array, FloatArray
 
 BATCH = 32
 """Particles in one product at most."""
-BATCH_SCORES = 1 << 25
+BATCH_SCORES = 1 << 21
 """Scores of all particles in one product, if that is more than one particle."""
 
 

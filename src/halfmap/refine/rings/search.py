@@ -12,8 +12,10 @@ from torch import Tensor
 from halfmap.refine.rings.transform import RingReferences, RingTransform, log_likelihoods
 
 BYTES_PER_FLOAT = 4
-SEARCH_GB = 0.5
-"""Working memory of one search."""
+SEARCH_GB = 0.05
+"""Working memory of one search on the CPU: no more than its caches and the allocator's own store hold, or nearly."""
+DEVICE_SEARCH_GB = 2.0
+"""The same on an accelerator, which wants large products."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def search(
     *,
     log_prior: Float[Tensor, "s d"] | None = None,
     n_modes: int = 8,
-    memory_GB: float = SEARCH_GB,
+    memory_GB: float | None = None,
 ) -> Modes:
     """Search all directions, shifts and in-plane angles of a batch of images.
 
@@ -80,8 +82,11 @@ def search(
     n_modes
         How many of the best poses to return for each image.
     memory_GB
-        Limit of the working memory; images are taken in chunks that fit. The result is the same.
+        Limit of the working memory, if not the usual one; images are taken in chunks that fit. The result is the
+        same.
     """
+    if memory_GB is None:
+        memory_GB = SEARCH_GB if weighted.device.type == "cpu" else DEVICE_SEARCH_GB
     n_shifts, n_directions = phases.shape[0], len(references)
     chunk = images_at_a_time(transform, n_shifts, n_directions, memory_GB)
     found = []
