@@ -1,5 +1,6 @@
 """2D classification of images whose class, in-plane angle and shift are known."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,8 @@ from halfmap.refine.class2d.files import classify_particles, warn_of_one_class
 from halfmap.refine.class2d.options import Class2DOptions
 from halfmap.refine.class2d.schedule import schedule
 from halfmap.refine.images.lattice import MapGrid
-from halfmap.refine.rings.expectation import disc_of_shifts
+from halfmap.refine.rings.expectation import disc_of_shifts, shrunk_correlation
+from halfmap.refine.rings.transform import ring_grid
 
 DIAMETER_A = 70.0
 GRID = MapGrid(32, 3.0)
@@ -186,6 +188,25 @@ def test_shifts_of_a_disc():
 def test_radius_of_a_class_is_where_its_halves_part():
     curves = np.array([[1.0] * 6 + [0.2] * 4, [1.0] * 10])
     assert class_radius_px(curves, 0.5).tolist() == [5.0, 9.0]
+
+
+def test_correlations_of_small_classes_are_drawn_to_what_all_show():
+    """Classes alike up to noise come nearer to the truth; those that really differ stay apart; empty ones count not."""
+    grid = ring_grid(30.5, 0.4)
+    radius = torch.arange(grid.n_rings).clamp_min(1)
+    chance = 1 / (math.pi * radius * 0.8**2)
+    truth = torch.exp(-radius / 15.0)
+    noise = chance.sqrt() * torch.randn(40, grid.n_rings, generator=torch.Generator().manual_seed(3))
+    noise[:, :3] = 0.0
+    alike = truth + noise
+    found = shrunk_correlation(grid, alike)
+    assert float((found - truth).square().mean()) < 0.25 * float((alike - truth).square().mean())
+    flat = torch.exp(-radius / 60.0)
+    kept = shrunk_correlation(grid, torch.cat([flat + noise[:20], 0.1 * flat + noise[20:]]))
+    difference = (kept[:20] - kept[20:])[:, 15:25].mean()
+    assert float(difference) > 0.75 * float((0.9 * flat)[15:25].mean())
+    with_empty = torch.cat([alike, torch.zeros(40, grid.n_rings)])
+    torch.testing.assert_close(shrunk_correlation(grid, with_empty)[:40], found)
 
 
 def test_centre_of_mass():

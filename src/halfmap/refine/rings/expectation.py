@@ -318,8 +318,26 @@ def half_correlation(
     """Ring correlation of two halves, and the share of signal in the power of their sum, smoothed."""
     correlation = ring_correlation(polar[0], polar[1])
     correlation[:, 0] = correlation[:, 1]
-    bounded = correlation.clamp(0.0, 0.999)
+    bounded = shrunk_correlation(grid, correlation).clamp(0.0, 0.999)
     signal = 2 * bounded / (1 + bounded)
     smooth = signal.clone()
     smooth[:, 1:-1] = (signal[:, :-2] + 2 * signal[:, 1:-1] + signal[:, 2:]) / 4
     return correlation, smooth
+
+
+def shrunk_correlation(grid: RingGrid, correlation: Float[Tensor, "d r"]) -> Float[Tensor, "d r"]:
+    """Correlations drawn towards their mean over the classes, the more the less they differ beyond chance.
+
+    Halves of a class are few particles, and a ring has few independent points: alone, a ring with signal often shows
+    none, and would be filtered away. (The empirical Bayes estimate of James and Stein; the variance of a correlation
+    of noise is one over the number of independent points.)
+    """
+    alive = correlation[(correlation != 0).any(dim=1)]  # Empty classes tell nothing.
+    if len(alive) < 2:
+        return correlation
+    radius = torch.arange(grid.n_rings, device=correlation.device).clamp_min(1)
+    points = math.pi * radius * (2 * grid.object_radius_frac) ** 2
+    chance = 1 / points.clamp_min(1.0)
+    mean = alive.mean(dim=0)
+    between = (alive.var(dim=0) - chance).clamp_min(0.0)
+    return mean + (correlation - mean) * (between / (between + chance))
