@@ -50,11 +50,11 @@ def relion_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def relion(program: str, given: argparse.Namespace, *arguments: str) -> list[str]:
+def relion(program: str, accelerated: Path | None, *arguments: str) -> list[str]:
     """The command of a program of RELION."""
-    if given.accelerated is None:
+    if accelerated is None:
         return [program, *arguments]
-    return [str(given.accelerated.resolve() / program), *arguments, "--cpu"]
+    return [str(accelerated.resolve() / program), *arguments, "--cpu"]
 
 
 def figures_of(job: Path) -> Facts:

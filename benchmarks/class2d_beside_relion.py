@@ -109,7 +109,7 @@ def relions(folder: Path, given: argparse.Namespace, diameter_A: float) -> Facts
     """Time RELION's 2D classification."""
     (folder / "relion").mkdir(exist_ok=True)
     command = relion(
-        "relion_refine", given, "--i", "sim/particles.star", "--o", "relion/run",
+        "relion_refine", given.accelerated, "--i", "sim/particles.star", "--o", "relion/run",
         "--K", str(given.classes), "--iter", "25",
         "--tau2_fudge", "2", "--particle_diameter", f"{diameter_A:.0f}", "--ctf", "--flatten_solvent", "--zero_mask",
         "--oversampling", "1", "--psi_step", "12", "--offset_range", "5", "--offset_step", "2", "--norm", "--scale",

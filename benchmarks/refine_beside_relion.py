@@ -22,27 +22,22 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
+from auto_refine import Refinement
 from beside import (
     Facts,
     figures_of,
     halfmap,
     kept,
     particles_beside_truth,
-    relion,
     relion_options,
     rotations,
     shifts_A,
     simulated,
-    timed,
 )
 
 from halfmap.geometry.rotations import angular_distance_rad
 from halfmap.geometry.symmetry import nearest_equivalent, point_group
-from halfmap.io.star import read_star
 from halfmap.units import DEG
-
-RANK = 'relion_refine_mpi "$@" && times > rank$OMPI_COMM_WORLD_RANK'
 
 
 def judged(folder: Path, volume: str, star: str, symmetry: str) -> Facts:
@@ -64,53 +59,11 @@ def judged(folder: Path, volume: str, star: str, symmetry: str) -> Facts:
     }
 
 
-def ours(folder: Path, given: argparse.Namespace, diameter_A: float) -> Facts:
-    """Time our refinement; the resolution that it states."""
-    spent = halfmap(
-        folder, "refine", "sim/particles.star", "--reference", "sim/truth/map.mrc", "--symmetry", given.symmetry,
-        "--diameter", str(diameter_A), "--initial-resolution", str(given.start), "--threads", str(given.threads),
-        "--out", "ours",
-    )  # fmt: skip
-    figures = figures_of(folder / "ours")
-    return spent | {"fsc_0.143_A": round(figures["resolution_A"], 2), "iterations": figures["iterations"]}
-
-
-def relions(folder: Path, given: argparse.Namespace, diameter_A: float) -> Facts:
-    """Time RELION's auto-refinement; the resolution that it states."""
-    (folder / "relion").mkdir(exist_ok=True)
-    command = [
-        "mpirun", "--allow-run-as-root", "--oversubscribe", "--mca", "mpi_yield_when_idle", "1", "-np", "3",
-        "bash", "-c", RANK,
-        *relion(
-            "relion_refine_mpi", given,
-            "--auto_refine", "--split_random_halves", "--i", "sim/particles.star", "--o", "relion/run",
-            "--ref", "sim/truth/map.mrc", "--firstiter_cc", "--ini_high", str(given.start), "--ctf",
-            "--flatten_solvent", "--zero_mask", "--particle_diameter", f"{diameter_A:.0f}", "--sym", given.symmetry,
-            "--oversampling", "1", "--healpix_order", "2", "--auto_local_healpix_order", "4", "--offset_range", "5",
-            "--offset_step", "2", "--low_resol_join_halves", "40", "--norm", "--scale", "--pad", "2",
-            "--dont_combine_weights_via_disc", "--preread_images", "--j", "1", "--random_seed", "1",
-            *(masked(folder) if given.mask else ()),
-        ),
-    ]  # fmt: skip
-    spent = timed(command, folder)
-    spent["cpu_s"] = round(sum(_cpu_s(folder / f"rank{rank}") for rank in (1, 2)), 1)
-    general = read_star(folder / "relion" / "run_model.star")["model_general"]
-    stated_A = float(np.ravel(general["rlnCurrentResolution"])[0])
-    iterations = len(list((folder / "relion").glob("run_it*_optimiser.star"))) - 1
-    return spent | {"fsc_0.143_A": round(stated_A, 2), "iterations": iterations}
-
-
-def masked(folder: Path) -> list[str]:
-    """Options for a mask made from the truth: the best that a user could draw."""
+def truth_mask(folder: Path) -> str:
+    """A mask made from the truth: the best that a user could draw."""
     if not (folder / "mask" / "mask.mrc").exists():
         halfmap(folder, "mask", "sim/truth/map.mrc", "--out", "mask")
-    return ["--solvent_mask", "mask/mask.mrc", "--solvent_correct_fsc"]
-
-
-def _cpu_s(file: Path) -> float:
-    """CPU seconds of the children, from what the shell's ``times`` printed."""
-    spent = file.read_text().splitlines()[1].split()
-    return sum(60 * float(minutes) + float(seconds[:-1]) for minutes, seconds in (part.split("m") for part in spent))
+    return "mask/mask.mrc"
 
 
 def main() -> None:
@@ -135,13 +88,23 @@ def main() -> None:
     simulated(
         folder, "--model", given.model, "--particles", str(given.particles), *boxes, *pixels, "--snr", str(given.snr)
     )
-    diameter_A = figures_of(folder / "sim")["diameter_A"] + 10
-    runs: dict[str, tuple[Callable[[argparse.Namespace], Facts], str, str]] = {
-        "halfmap": (lambda g: ours(folder, g, diameter_A), "ours/map.mrc", "ours/particles.star"),
-        "relion": (lambda g: relions(folder, g, diameter_A), "relion/run_class001.mrc", "relion/run_data.star"),
+    task = Refinement(
+        folder=folder,
+        particles="sim/particles.star",
+        reference="sim/truth/map.mrc",
+        symmetry=given.symmetry,
+        diameter_A=figures_of(folder / "sim")["diameter_A"] + 10,
+        start_A=given.start,
+        threads=given.threads,
+        accelerated=given.accelerated,
+        mask=truth_mask(folder) if given.mask else None,
+    )
+    runs: dict[str, tuple[Callable[[], Facts], str, str]] = {
+        "halfmap": (task.ours, "ours/map.mrc", "ours/particles.star"),
+        "relion": (task.relions, "relion/run_class001.mrc", "relion/run_data.star"),
     }
     found = {
-        name: kept(folder, name, lambda run=run: run(given)) | judged(folder, volume, star, given.symmetry)
+        name: kept(folder, name, run) | judged(folder, volume, star, given.symmetry)
         for name, (run, volume, star) in runs.items()
         if given.who in (name, "both")
     }

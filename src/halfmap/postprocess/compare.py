@@ -13,7 +13,7 @@ from torch import Tensor
 
 from halfmap.constants import FSC_TRUTH_THRESHOLD
 from halfmap.data.records import Volume
-from halfmap.fourier.fsc import correlation_of_transforms, fsc, last_shell_above, resolution_A
+from halfmap.fourier.fsc import correlation_of_transforms, fsc, joined_shells, last_shell_above, resolution_A
 from halfmap.fourier.regrid import regrid_3d
 from halfmap.io.mrc import read_volume
 from halfmap.postprocess.options import CompareOptions
@@ -45,7 +45,7 @@ class Comparison:
         One value a shell. The mask is made from the reference.
     fsc_averaged
         The masked curve, products and powers each summed over as many shells as the mask joins anyway
-        (:func:`joined_shells`).
+        (:func:`halfmap.fourier.fsc.joined_shells`).
     resolution_A
         Where the averaged curve falls below 0.5 for the first time.
     finest_A
@@ -105,14 +105,3 @@ def compare_maps(volume: Volume, reference: Float[Tensor, "z y x"], options: Com
         resolution_A=resolution_A(averaged, FSC_TRUTH_THRESHOLD, data.shape[0], size_A),
         finest_A=data.shape[0] * size_A / last_shell if last_shell else math.inf,
     )
-
-
-def joined_shells(mask: Float[Tensor, "z y x"]) -> int:
-    """Shells to each side that a mask joins with each shell: half its reciprocal extent, rounded up.
-
-    Shells closer than the reciprocal extent are not independent within the mask, so little is lost when they are taken
-    together. The transform of a hollow particle has narrow shells without power, in which noise decides a curve of
-    single shells: a map of apoferritin that agrees to 8 Å fell below 0.5 at 109 Å.
-    """
-    extent_px = max(int(axis.max() - axis.min()) + 1 for axis in torch.nonzero(mask > 0.5).unbind(1))
-    return math.ceil(mask.shape[0] / extent_px / 2)

@@ -10,7 +10,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from halfmap.constants import FSC_HALF_MAP_THRESHOLD
-from halfmap.fourier.fsc import correlation_of_transforms, resolution_A, shell_of_threshold
+from halfmap.fourier.fsc import correlation_of_transforms, joined_shells, resolution_A, shell_of_threshold
 from halfmap.fourier.shells import shell_index_3d
 from halfmap.typing import FloatArray
 
@@ -43,6 +43,9 @@ class FscCurves:
         Whether a mask was given.
     mask_fraction
         Mean of the mask over the box; 1 without one.
+    joined
+        Shells to each side that the mask joins with each shell (:func:`halfmap.fourier.fsc.joined_shells`); a fall of
+        the masked and corrected curves that the next shells do not share is passed over. 0 without a mask.
     """
 
     box_px: int
@@ -54,10 +57,11 @@ class FscCurves:
     randomised_from_shell: int
     has_mask: bool
     mask_fraction: float
+    joined: int = 0
 
     def resolution_A(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
         """Resolution of the corrected curve in Å, interpolated; infinite if it never rises above."""
-        return resolution_A(torch.from_numpy(self.corrected), threshold, self.box_px, self.pixel_size_A)
+        return resolution_A(torch.from_numpy(self.corrected), threshold, self.box_px, self.pixel_size_A, self.joined)
 
     def unmasked_resolution_A(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
         """Resolution of the unmasked curve in Å, interpolated."""
@@ -65,11 +69,11 @@ class FscCurves:
 
     def masked_resolution_A(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
         """Resolution of the masked curve in Å, interpolated, the mask's own correlation included."""
-        return resolution_A(torch.from_numpy(self.masked), threshold, self.box_px, self.pixel_size_A)
+        return resolution_A(torch.from_numpy(self.masked), threshold, self.box_px, self.pixel_size_A, self.joined)
 
     def resolution_shell(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
         """Shell (with fraction) at which the corrected curve falls below a threshold."""
-        return shell_of_threshold(torch.from_numpy(self.corrected), threshold)
+        return shell_of_threshold(torch.from_numpy(self.corrected), threshold, self.joined)
 
     def frequency_per_A(self) -> FloatArray:
         """Spatial frequency of each shell in 1/Å."""
@@ -125,6 +129,7 @@ def fsc_curves(
         from_shell,
         True,
         float(mask.double().mean()),
+        joined_shells(mask),
     )
 
 

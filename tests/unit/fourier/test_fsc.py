@@ -56,6 +56,18 @@ def test_resolution_is_interpolated_at_the_first_crossing():
     assert resolution_A(curve, 0.5, 12, 2.0) == pytest.approx(24.0 / (2 + 0.4 / 0.7))
 
 
+def test_falls_that_the_next_shells_do_not_share_are_passed_over_within_a_mask():
+    curve = torch.tensor([1.0, 1.0, 0.9, 0.1, 0.7, 0.6, 0.4, 0.1, 0.0, 0.1, 0.0], dtype=torch.float64)
+    assert shell_of_threshold(curve, 0.143) == pytest.approx(2 + 0.757 / 0.8)
+    assert shell_of_threshold(curve, 0.143, joined=1) == pytest.approx(6 + 0.257 / 0.3)
+    stays_down = torch.tensor([1.0, 1.0, 0.9, 0.1, 0.1, 0.1, 0.1, 0.9, 0.0], dtype=torch.float64)
+    assert shell_of_threshold(stays_down, 0.143, joined=1) == shell_of_threshold(stays_down, 0.143)
+    falls_in_steps = torch.tensor([1.0, 0.6, 0.1, 0.2, 0.2, 0.13, 0.0, 0.0, 0.0], dtype=torch.float64)
+    assert shell_of_threshold(falls_in_steps, 0.143, joined=1) == pytest.approx(4 + 0.057 / 0.07)
+    still_below = torch.tensor([1.0, 0.9, 0.1, 0.05, 0.4, 0.0, 0.0, 0.0], dtype=torch.float64)
+    assert shell_of_threshold(still_below, 0.143, joined=1) == pytest.approx(4 + 0.257 / 0.4)
+
+
 def test_curves_that_never_cross():
     assert shell_of_threshold(torch.ones(9, dtype=torch.float64), 0.143) == 8
     assert resolution_A(torch.ones(9, dtype=torch.float64), 0.143, 16, 1.5) == pytest.approx(3.0)

@@ -3,9 +3,9 @@
 import torch
 
 from halfmap.data.records import Volume
-from halfmap.fourier.fsc import correlation_of_transforms, fsc, resolution_A
+from halfmap.fourier.fsc import correlation_of_transforms, fsc, joined_shells, resolution_A
 from halfmap.fourier.grid import radius_px, real_space_radius_px
-from halfmap.postprocess.compare import compare_maps, joined_shells
+from halfmap.postprocess.compare import compare_maps
 from halfmap.postprocess.options import CompareOptions
 from halfmap.validation.solvent_mask import low_passed
 

@@ -271,10 +271,11 @@ class Refinement:
         return curve
 
     def _resolution_A(self, curve: Tensor) -> float:
-        return resolution_A(curve, FSC_HALF_MAP_THRESHOLD, self.grid.box_px, self.grid.pixel_size_A)
+        joined = self.solvent.joined_shells()
+        return resolution_A(curve, FSC_HALF_MAP_THRESHOLD, self.grid.box_px, self.grid.pixel_size_A, joined)
 
     def _trusted(self, curve: Tensor) -> Tensor:
-        return trusted(curve, self._independent_frac())
+        return trusted(curve, self._independent_frac(), self.solvent.joined_shells())
 
     def _independent_frac(self) -> float:
         """Share of a shell's Fourier coefficients that are independent within the mask and under the symmetry."""
@@ -289,7 +290,7 @@ class Refinement:
         self, halves: list[HalfState], results: list[HalfResult], curve: Tensor, progress: _Progress, cpu_s: float
     ) -> None:
         """Write down what happened, and decide how the next iteration is done."""
-        shell = reach(curve, FSC_HALF_MAP_THRESHOLD, self._independent_frac())
+        shell = reach(curve, FSC_HALF_MAP_THRESHOLD, self._independent_frac(), self.solvent.joined_shells())
         # Of the shells that every iteration inserts: what the last one adds beyond is no gain.
         content = float(self._trusted(curve)[1 : self._ahead_px(progress) + 1].sum())
         turned = torch.cat([r.turned_rad for r in results])

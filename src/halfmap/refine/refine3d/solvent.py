@@ -10,6 +10,7 @@ from torch import Tensor
 
 from halfmap.errors import HalfmapError
 from halfmap.fourier.crop import resample_3d
+from halfmap.fourier.fsc import joined_shells
 from halfmap.fourier.windows import even_fast_size, soft_ball
 from halfmap.refine.images.lattice import MapGrid
 from halfmap.refine.images.observations import EDGE_A
@@ -71,6 +72,10 @@ class Solvent:
     def volume_frac(self) -> float:
         """Mean of the mask over the box."""
         return float(self.mask.mean(dtype=torch.float64))
+
+    def joined_shells(self) -> int:
+        """Shells to each side that the mask joins with each shell."""
+        return joined_shells(self.mask)
 
     def follow(self, volume: Float[Tensor, "z y x"], resolution_A: float) -> str | None:
         """Draw the mask around a map of all particles.

@@ -41,7 +41,7 @@ def _levelled(volume: Float[Tensor, "z y x"], mask: Float[Tensor, "z y x"]) -> F
     return volume - solvent.float()
 
 
-def reach(curve: Float[Tensor, " shells"], threshold: float, independent_frac: float) -> int:
+def reach(curve: Float[Tensor, " shells"], threshold: float, independent_frac: float, joined: int = 0) -> int:
     """Last shell with signal above a threshold, dips before it notwithstanding; at least 1.
 
     A map has shells of little power, between the shape of a molecule and its helices for example. Its FSC dips there,
@@ -57,8 +57,11 @@ def reach(curve: Float[Tensor, " shells"], threshold: float, independent_frac: f
         Of the mean.
     independent_frac
         Volume of the mask over that of the box, over the order of the point group.
+    joined
+        Shells to each side that are not independent of one (:func:`halfmap.fourier.fsc.joined_shells`): shorter dips
+        need no such proof.
     """
-    first = int(shell_of_threshold(curve, threshold))
+    first = int(shell_of_threshold(curve, threshold, joined))
     n = len(curve)
     variance = 1 / (4 * math.pi * torch.arange(n).double().square().clamp(min=1.0) * independent_frac)
     last = 1
@@ -72,10 +75,12 @@ def reach(curve: Float[Tensor, " shells"], threshold: float, independent_frac: f
     return max(1, first, last)
 
 
-def trusted(curve: Float[Tensor, " shells"], independent_frac: float) -> Float[Tensor, " shells"]:
+def trusted(
+    curve: Float[Tensor, " shells"], independent_frac: float, joined: int = 0
+) -> Float[Tensor, " shells"]:
     """The curve as far as it is above noise, zero past that; see :func:`reach`."""
     result = curve.clamp(0.0, MAX_FSC).clone()
-    result[reach(curve, LAST_TRUSTED_FSC, independent_frac) + 1 :] = 0.0
+    result[reach(curve, LAST_TRUSTED_FSC, independent_frac, joined) + 1 :] = 0.0
     result[0] = result[1]
     return result
 
