@@ -2,11 +2,12 @@
 
     python benchmarks/apoferritin_beside_relion.py --data empiar-10146 --model 6z6u.pdb --folder bench/apoferritin
 
-``--data`` holds micrographs of EMPIAR-10146 (frame sums, 1.5 Å a pixel) and ``manual_picks.star``. The particles are cut
-out at those picks with CTFs of `halfmap ctf`, and binned to ``--binned`` Å. Both programs start from the map of the model,
-low-passed to ``--start`` Å, under O; RELION within a mask of the model and with `--solvent_correct_fsc` (the other options:
-`auto_refine.py`). The half-maps of both are then judged alike, by `halfmap postprocess` within that mask, and the
-maps by `halfmap compare` with the model. What was measured is kept in the folder, so that either program can be run alone.
+``--data`` holds micrographs of EMPIAR-10146 (frame sums, 1.5 Å a pixel) and ``manual_picks.star``. The particles are
+cut out at those picks with CTFs of `halfmap ctf`, and binned to ``--binned`` Å. Both programs start from the map of the
+model, low-passed to ``--start`` Å, under O; RELION within a mask of the model and with `--solvent_correct_fsc` (the
+other options: `auto_refine.py`). The half-maps of both are then judged alike, by `halfmap postprocess` within that
+mask, and the maps by `halfmap compare` with the model. What was measured is kept in the folder, so that either program
+can be run alone.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def prepared(folder: Path, data: Path, model: Path, binned_A: float) -> None:
         halfmap(folder, "ctf", *micrographs, *OPTICS, "--out", "ctf")
         halfmap(
             folder, "extract", str(data / "manual_picks.star"), "--micrographs", "ctf/micrographs.star",
-            "--diameter", str(DIAMETER_A), "--box", str(BOX_PX), "--binned-pixel-size", str(binned_A), "--out", "extract",
+            "--diameter", str(DIAMETER_A), "--box", str(BOX_PX), "--binned-pixel-size", str(binned_A),
+            "--out", "extract",
         )  # fmt: skip
     if not (folder / "mask" / "job.json").exists():
         box = str(round(BOX_PX * PIXEL_A / binned_A))
@@ -55,7 +57,6 @@ def judged(folder: Path, name: str, volume: str, halves: tuple[str, str], model:
         "model_0.5_finest_A": round(found["resolution_reference_finest_A"], 2),
         "correlation": round(found["correlation"], 3),
     }
-
 
 
 def main() -> None:

@@ -75,9 +75,7 @@ def reach(curve: Float[Tensor, " shells"], threshold: float, independent_frac: f
     return max(1, first, last)
 
 
-def trusted(
-    curve: Float[Tensor, " shells"], independent_frac: float, joined: int = 0
-) -> Float[Tensor, " shells"]:
+def trusted(curve: Float[Tensor, " shells"], independent_frac: float, joined: int = 0) -> Float[Tensor, " shells"]:
     """The curve as far as it is above noise, zero past that; see :func:`reach`."""
     result = curve.clamp(0.0, MAX_FSC).clone()
     result[reach(curve, LAST_TRUSTED_FSC, independent_frac, joined) + 1 :] = 0.0
