@@ -2,12 +2,13 @@
 
     python benchmarks/abinitio_seeds.py --case asymmetric --seeds 8
     python benchmarks/abinitio_seeds.py --case symmetric --seeds 8
-    python benchmarks/abinitio_seeds.py --case junk --classes 2 --seeds 6
+    python benchmarks/abinitio_seeds.py --case asymmetric --junk-frac 0.3 --seeds 8
+    python benchmarks/abinitio_seeds.py --case asymmetric --junk-frac 0.3 --classes 2 --seeds 6
 
 Every seed makes its own particles and its own search. A search counts as a success if the FSC of `map.mrc` with the
 truth, after alignment in either hand and within a mask made from the truth (`halfmap compare`), stays above 0.5 to
-`--margin` times the resolution that was asked for. In the case `junk`, a share of the images is replaced: half of them
-by noise alone, the other half by the projection of other random blobs in each image, with the variance of a particle.
+`--margin` times the resolution that was asked for. With `--junk-frac` a share of the images is replaced: half of them by
+noise alone, the other half by the projection of other random blobs in each image, with the variance of a particle.
 Prints one line a seed and one JSON object at the end.
 """
 
@@ -33,7 +34,6 @@ from halfmap.simulate.phantoms import GaussianPhantom
 MODELS = {
     "asymmetric": ("asymmetric", "C1", 150.0),
     "symmetric": ("cage", "O", 132.0),
-    "junk": ("asymmetric", "C1", 150.0),
 }
 """Model, point group and diameter (Å) of each case."""
 BLOBS = 12
@@ -78,7 +78,7 @@ def one(given: argparse.Namespace, seed: int) -> dict[str, Any]:
             "--seed", str(seed), "--out", "sim",
         )  # fmt: skip
         star, is_junk = "sim/particles.star", np.zeros(given.particles, bool)
-        if given.case == "junk":
+        if given.junk_frac > 0:
             is_junk = replace_by_junk(folder, given.junk_frac, diameter_A, given.snr, seed)
             star = "mixed.star"
         classes = ["--classes", str(given.classes)] if given.classes > 1 else []
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--box", type=int, default=64, help="px")
     parser.add_argument("--pixel-size", type=float, default=3.0, help="Å")
     parser.add_argument("--snr", type=float, default=0.05)
-    parser.add_argument("--junk-frac", type=float, default=0.3)
+    parser.add_argument("--junk-frac", type=float, default=0.0, help="share of images that show no particle")
     parser.add_argument("--classes", type=int, default=1)
     parser.add_argument("--starts", type=int, default=4)
     parser.add_argument("--resolution", type=float, default=15.0, help="asked for, Å")

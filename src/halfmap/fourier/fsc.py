@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from halfmap.errors import HalfmapError
 from halfmap.fourier.grid import slabs
 from halfmap.fourier.shells import n_shells, shell_index_2d, shell_index_3d, shell_sums
+
+BRIDGED_SIGMAS = 1.5
+"""What shells beyond a fall must show, in standard deviations of noise, for the fall to be passed over."""
 
 
 def fsc(a: Float[Tensor, "z y x"], b: Float[Tensor, "_ _ _"]) -> Float[Tensor, " shells"]:
@@ -53,23 +56,37 @@ def _products(a_ft: Tensor, b_ft: Tensor, shell: Tensor) -> Float[Tensor, "3 she
     return torch.stack(shell_sums([(a * b).sum(-1), (a * a).sum(-1), (b * b).sum(-1)], shell))
 
 
-def shell_of_threshold(correlation: Float[Tensor, " shells"], threshold: float, joined: int = 0) -> float:
+def noise_variance(shells: Int[Tensor, " n"], independent_frac: float) -> Float[Tensor, " n"]:
+    """Variance of the FSC of noise at some shells: one over the number of independent real values there.
+
+    That number is ``4 pi shell^2 independent_frac`` (van Heel & Schatz 2005, J. Struct. Biol. 151, 250), where a mask
+    leaves its share of the box independent, and a point group one over its order of that.
+    """
+    return 1 / (4 * math.pi * shells.double().square().clamp(min=1.0) * independent_frac)
+
+
+def shell_of_threshold(
+    correlation: Float[Tensor, " shells"], threshold: float, joined: int = 0, independent_frac: float = 1.0
+) -> float:
     """Shell at which a curve first falls below a threshold, interpolated linearly between shells.
 
     The last shell if it never does; 0 if it does so from shell 1 on (shell 0 is the mean and says nothing).
 
     With ``joined`` shells to each side that are not independent of one within a mask (:func:`joined_shells`), a fall is
-    passed over if the mean of the next ``2 joined + 1`` shells, from its own on, is not below the threshold. A small or
-    symmetric particle has so few independent values in a shell that single ones fall by chance; a curve that stays
-    down is read where it falls, as without.
+    passed over if the mean of the next ``2 joined + 1`` shells, from its own on, is neither below the threshold nor
+    within chance (1.5 standard deviations, :func:`noise_variance`). A small or symmetric particle has so few
+    independent values in a shell that single ones fall by chance; a curve that stays down is read where it falls.
     """
     last = len(correlation) - 1
     for shell in (torch.nonzero(correlation[1:] < threshold)[:, 0] + 1).tolist():
-        if joined and float(correlation[shell : shell + 2 * joined + 1].mean()) >= threshold:
-            continue
-        before, after = float(correlation[shell - 1]), float(correlation[shell])
+        if joined:
+            window = torch.arange(shell, min(shell + 2 * joined + 1, last + 1), device=correlation.device)
+            chance = float(noise_variance(window, independent_frac).sum().sqrt()) / len(window)
+            if float(correlation[window].mean()) >= max(threshold, BRIDGED_SIGMAS * chance):
+                continue
         if shell == 1:
             return 0.0
+        before, after = float(correlation[shell - 1]), float(correlation[shell])
         return shell - 1 + (before - threshold) / (before - after) if before > threshold else float(shell - 1)
     return float(last)
 
@@ -92,8 +109,13 @@ def last_shell_above(correlation: Float[Tensor, " shells"], threshold: float) ->
 
 
 def resolution_A(
-    correlation: Float[Tensor, " shells"], threshold: float, box_px: int, pixel_size_A: float, joined: int = 0
+    correlation: Float[Tensor, " shells"],
+    threshold: float,
+    box_px: int,
+    pixel_size_A: float,
+    joined: int = 0,
+    independent_frac: float = 1.0,
 ) -> float:
     """Resolution in Å at :func:`shell_of_threshold`; infinite if a curve never rises above the threshold."""
-    shell = shell_of_threshold(correlation, threshold, joined)
+    shell = shell_of_threshold(correlation, threshold, joined, independent_frac)
     return box_px * pixel_size_A / shell if shell > 0.0 else float("inf")

@@ -61,7 +61,7 @@ class FscCurves:
 
     def resolution_A(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
         """Resolution of the corrected curve in Å, interpolated; infinite if it never rises above."""
-        return resolution_A(torch.from_numpy(self.corrected), threshold, self.box_px, self.pixel_size_A, self.joined)
+        return self._read(self.corrected, threshold)
 
     def unmasked_resolution_A(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
         """Resolution of the unmasked curve in Å, interpolated."""
@@ -69,11 +69,15 @@ class FscCurves:
 
     def masked_resolution_A(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
         """Resolution of the masked curve in Å, interpolated, the mask's own correlation included."""
-        return resolution_A(torch.from_numpy(self.masked), threshold, self.box_px, self.pixel_size_A, self.joined)
+        return self._read(self.masked, threshold)
 
     def resolution_shell(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
         """Shell (with fraction) at which the corrected curve falls below a threshold."""
-        return shell_of_threshold(torch.from_numpy(self.corrected), threshold, self.joined)
+        return shell_of_threshold(torch.from_numpy(self.corrected), threshold, self.joined, self.mask_fraction)
+
+    def _read(self, curve: FloatArray, threshold: float) -> float:
+        within = torch.from_numpy(curve)
+        return resolution_A(within, threshold, self.box_px, self.pixel_size_A, self.joined, self.mask_fraction)
 
     def frequency_per_A(self) -> FloatArray:
         """Spatial frequency of each shell in 1/Å."""
@@ -109,23 +113,18 @@ def fsc_curves(
     unmasked = correlation_of_transforms(first, second)
     below = torch.nonzero(unmasked[1:] < RANDOMISE_BELOW)
     from_shell = int(below[0]) + 1 if len(below) else len(unmasked) - 1
-    n = half1.shape[0]
     if mask is None:
         curve = unmasked.cpu().numpy()
-        return FscCurves(n, pixel_size_A, curve, curve, np.zeros_like(curve), curve, from_shell, False, 1.0)
+        return FscCurves(half1.shape[0], pixel_size_A, curve, curve, np.zeros_like(curve), curve, from_shell, False, 1.0)
     masked = correlation_of_transforms(torch.fft.rfftn(half1 * mask), torch.fft.rfftn(half2 * mask))
-    noise_ft = [
-        torch.fft.rfftn(mask * torch.fft.irfftn(randomised_phases(ft, from_shell, seed + i), s=(n, n, n)))
-        for i, ft in enumerate((first, second))
-    ]
-    randomised = correlation_of_transforms(*noise_ft)
+    randomised = _masked_with_random_phases((first, second), mask, from_shell, seed)
     return FscCurves(
-        n,
+        half1.shape[0],
         pixel_size_A,
         unmasked.cpu().numpy(),
         masked.cpu().numpy(),
         randomised.cpu().numpy(),
-        corrected_for_mask(masked, randomised, from_shell).cpu().numpy(),
+        corrected_for_mask(masked, randomised, from_shell + _KEPT_BEYOND).cpu().numpy(),
         from_shell,
         True,
         float(mask.double().mean()),
@@ -133,12 +132,41 @@ def fsc_curves(
     )
 
 
-def corrected_for_mask(
-    masked: Float[Tensor, " shells"], phase_randomised: Float[Tensor, " shells"], randomised_from_shell: int
+def fsc_beyond(
+    half1: Float[Tensor, "z y x"], half2: Float[Tensor, "z y x"], mask: Float[Tensor, "z y x"], shell: int, seed: int = 0
 ) -> Float[Tensor, " shells"]:
-    """FSC with the mask's own correlation taken off: ``(masked − randomised) / (1 − randomised)``."""
+    """What two half-maps have in common beyond a shell: 1 up to it, and then the FSC that the mask did not bring there.
+
+    Halves that were aligned to one starting map share it. A mask spreads what they share over shells that are not in
+    that map, the further the stronger it is, and there it looks like the data's own agreement. So phases are randomised
+    from the next shell on, which leaves what is shared, and what still correlates is taken off.
+    """
+    first, second = torch.fft.rfftn(half1), torch.fft.rfftn(half2)
+    masked = correlation_of_transforms(torch.fft.rfftn(half1 * mask), torch.fft.rfftn(half2 * mask))
+    randomised = _masked_with_random_phases((first, second), mask, shell + 1, seed)
+    curve = corrected_for_mask(masked, randomised, shell + 1)
+    curve[: shell + 1] = 1.0
+    return curve
+
+
+def _masked_with_random_phases(
+    transforms: tuple[Tensor, Tensor], mask: Float[Tensor, "z y x"], from_shell: int, seed: int
+) -> Float[Tensor, " shells"]:
+    """FSC within a mask of two transforms with random phases from a shell on."""
+    size = tuple(mask.shape)
+    noise_ft = [
+        torch.fft.rfftn(mask * torch.fft.irfftn(randomised_phases(ft, from_shell, seed + i), s=size))
+        for i, ft in enumerate(transforms)
+    ]
+    return correlation_of_transforms(noise_ft[0], noise_ft[1])
+
+
+def corrected_for_mask(
+    masked: Float[Tensor, " shells"], phase_randomised: Float[Tensor, " shells"], from_shell: int
+) -> Float[Tensor, " shells"]:
+    """FSC with the mask's own correlation taken off from a shell on: ``(masked − randomised) / (1 − randomised)``."""
     corrected = (masked - phase_randomised) / (1.0 - phase_randomised).clamp(min=1e-6)
-    beyond = torch.arange(len(masked), device=masked.device) >= randomised_from_shell + _KEPT_BEYOND
+    beyond = torch.arange(len(masked), device=masked.device) >= from_shell
     return torch.where(beyond, corrected, masked)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from halfmap.fourier.grid import radius_px, real_space_radius_px
-from halfmap.validation.fsc_curves import corrected_for_mask, fsc_curves, randomised_phases
+from halfmap.validation.fsc_curves import corrected_for_mask, fsc_beyond, fsc_curves, randomised_phases
 
 N, PIXEL_SIZE_A = 48, 2.0
 
@@ -51,6 +51,21 @@ def test_a_tight_mask_deceives_the_masked_curve_and_not_the_corrected_one():
     assert abs(curves.corrected[beyond].mean()) < 0.6 * curves.masked[beyond].mean()
 
 
+def test_what_a_mask_spreads_of_a_shared_map_is_no_agreement_beyond_it():
+    """Noise that was aligned to one strong map shares it up to a shell; a tight mask carries that further."""
+    shared = torch.fft.rfftn(noise(99)) * (radius_px((N, N, N)) < 8.5)
+    common = 12 * torch.fft.irfftn(shared, s=(N, N, N))
+    mask = sphere(9, 5)
+    first, second = common + noise(1), common + noise(2)
+    stated = fsc_curves(first, second, PIXEL_SIZE_A, mask).corrected
+    own = fsc_beyond(first, second, mask, 8)
+    assert stated[10] > 0.8
+    assert (own[:9] == 1).all()
+    assert float(own[9:16].max()) < 0.143
+    own = fsc_beyond(*halves(14.0), sphere(15, 6), 8)
+    assert float(own[9:13].min()) > 0.3
+
+
 def test_phases_are_randomised_only_beyond_the_shell_and_amplitudes_are_kept():
     transform = torch.fft.rfftn(noise(3))
     changed = randomised_phases(transform, 10, seed=0)
@@ -66,7 +81,7 @@ def test_phases_are_randomised_only_beyond_the_shell_and_amplitudes_are_kept():
 
 def test_the_correction_is_chens_formula():
     masked, randomised = torch.linspace(1, 0, 9).double(), torch.full((9,), 0.2).double()
-    corrected = corrected_for_mask(masked, randomised, 3)
+    corrected = corrected_for_mask(masked, randomised, 5)
     torch.testing.assert_close(corrected[:5], masked[:5])
     torch.testing.assert_close(corrected[5:], (masked[5:] - 0.2) / 0.8)
 

@@ -34,7 +34,7 @@ from halfmap.refine.refine3d.solvent import Solvent
 from halfmap.refine.search.poses import Poses, SearchPlan, plan_search
 from halfmap.refine.search.prior import GivenPoses
 from halfmap.refine.session import Session
-from halfmap.refine.volume.regularise import corrected_fsc, masked_fsc, reach, ssnr_of_whole, trusted
+from halfmap.refine.volume.regularise import corrected_fsc, masked_fsc, own_fsc, reach, ssnr_of_whole, trusted
 from halfmap.typing import Array
 
 CHECKPOINT = "refine"
@@ -271,8 +271,10 @@ class Refinement:
         return curve
 
     def _resolution_A(self, curve: Tensor) -> float:
-        joined = self.solvent.joined_shells()
-        return resolution_A(curve, FSC_HALF_MAP_THRESHOLD, self.grid.box_px, self.grid.pixel_size_A, joined)
+        joined, independent_frac = self.solvent.joined_shells(), self._independent_frac()
+        return resolution_A(
+            curve, FSC_HALF_MAP_THRESHOLD, self.grid.box_px, self.grid.pixel_size_A, joined, independent_frac
+        )
 
     def _trusted(self, curve: Tensor) -> Tensor:
         return trusted(curve, self._independent_frac(), self.solvent.joined_shells())
@@ -457,11 +459,18 @@ class Refinement:
 
     def _judge(self, refined: Refined) -> None:
         """Say so where the result is no evidence of a structure."""
-        if refined.resolution_A > NO_GAIN * self.initial_resolution_A:
-            self.session.warn(
-                f"The halves agree to {refined.resolution_A:.1f} Å only, no further than the starting map was given "
-                f"({self.initial_resolution_A:.3g} Å): this is what pure noise gives. The map repeats the reference."
-            )
+        given_A = self.initial_resolution_A
+        given_px = min(math.floor(self.grid.shell_of_resolution(given_A)), self.grid.nyquist_px)
+        own = own_fsc(*refined.half_maps, refined.mask, given_px)
+        agree = f"The halves agree to {refined.resolution_A:.1f} Å"
+        if refined.resolution_A > NO_GAIN * given_A:
+            doubt = f"{agree} only, no further than the starting map was given ({given_A:.3g} Å)"
+        elif self._resolution_A(own) > NO_GAIN * given_A:
+            doubt = f"{agree}, but beyond the {given_A:.3g} Å of the starting map only as the mask spreads what they share"
+        else:
+            doubt = ""
+        if doubt:
+            self.session.warn(f"{doubt}: this is what pure noise gives. The map repeats the reference.")
         if len(refined.iterations) >= self.options.max_iterations:
             self.session.warn(f"Ended after {self.options.max_iterations} iterations, perhaps before convergence.")
 

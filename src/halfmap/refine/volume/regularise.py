@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from halfmap.fourier.fsc import fsc, shell_of_threshold
-from halfmap.validation.fsc_curves import fsc_curves
+from halfmap.fourier.fsc import fsc, noise_variance, shell_of_threshold
+from halfmap.validation.fsc_curves import fsc_beyond, fsc_curves
 
 LAST_TRUSTED_FSC = 0.05
 """Shells past the last ones whose mean is above this value are noise alone."""
@@ -35,6 +33,13 @@ def corrected_fsc(
     return torch.from_numpy(curves.corrected).to(torch.float64)
 
 
+def own_fsc(
+    half1: Float[Tensor, "z y x"], half2: Float[Tensor, "z y x"], mask: Float[Tensor, "z y x"], given_shell: int
+) -> Float[Tensor, " shells"]:
+    """What the halves have in common beyond the starting map that both were given (``validation.fsc_curves``)."""
+    return fsc_beyond(_levelled(half1, mask), _levelled(half2, mask), mask, given_shell).double().cpu()
+
+
 def _levelled(volume: Float[Tensor, "z y x"], mask: Float[Tensor, "z y x"]) -> Float[Tensor, "z y x"]:
     outside = 1 - mask
     solvent = (volume * outside).sum(dtype=torch.float64) / outside.sum(dtype=torch.float64).clamp(min=1e-9)
@@ -45,9 +50,8 @@ def reach(curve: Float[Tensor, " shells"], threshold: float, independent_frac: f
     """Last shell with signal above a threshold, dips before it notwithstanding; at least 1.
 
     A map has shells of little power, between the shape of a molecule and its helices for example. Its FSC dips there,
-    for those shells only. So a curve counts as far as the mean of five shells is above the threshold and above chance:
-    of noise, one shell's FSC has a variance of ``1 / (4 pi shell^2 independent_frac)``, one over the number of its
-    independent real values (van Heel & Schatz 2005, J. Struct. Biol. 151, 250).
+    for those shells only. So a curve counts as far as the mean of five shells is above the threshold and above chance
+    (:func:`halfmap.fourier.fsc.noise_variance`).
 
     Parameters
     ----------
@@ -61,9 +65,9 @@ def reach(curve: Float[Tensor, " shells"], threshold: float, independent_frac: f
         Shells to each side that are not independent of one (:func:`halfmap.fourier.fsc.joined_shells`): shorter dips
         need no such proof.
     """
-    first = int(shell_of_threshold(curve, threshold, joined))
+    first = int(shell_of_threshold(curve, threshold, joined, independent_frac))
     n = len(curve)
-    variance = 1 / (4 * math.pi * torch.arange(n).double().square().clamp(min=1.0) * independent_frac)
+    variance = noise_variance(torch.arange(n), independent_frac)
     last = 1
     for shell in range(n - 1, first, -1):
         window = slice(max(1, shell - WINDOW), min(n, shell + WINDOW + 1))
