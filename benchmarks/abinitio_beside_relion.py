@@ -3,10 +3,10 @@
     python benchmarks/abinitio_beside_relion.py --case asymmetric --folder bench/ab_c1
     python benchmarks/abinitio_beside_relion.py --case symmetric --folder bench/ab_o
 
-No reference is given to either. Ours searches from several random starts, as it comes; RELION from its own random start,
-with the options that its interface writes for an initial model: 50, 200 and 50 iterations from 35 to 15 Å, with 100 to
-500 particles each, in steps of 15 degrees (once oversampled). Prints, for both, CPU seconds, and where the FSC with the
-truth falls below 0.5, after `halfmap compare` has aligned the map in either hand, within a mask made from the truth.
+No reference is given to either. Ours searches from several random starts, as it comes; RELION from its own random
+start, with the options that its interface writes for an initial model: 50, 200 and 50 iterations from 35 to 15 Å, with
+100 to 500 particles each, in steps of 15 degrees (once oversampled). Prints, for both, CPU seconds, and where the FSC
+with the truth falls below 0.5, after `halfmap compare` has aligned the map in either hand, within a mask of the truth.
 What was measured is kept in the folder, so that either program can be run alone.
 """
 

@@ -7,9 +7,9 @@
 
 Every seed makes its own particles and its own search. A search counts as a success if the FSC of `map.mrc` with the
 truth, after alignment in either hand and within a mask made from the truth (`halfmap compare`), stays above 0.5 to
-`--margin` times the resolution that was asked for. With `--junk-frac` a share of the images is replaced: half of them by
-noise alone, the other half by the projection of other random blobs in each image, with the variance of a particle.
-Prints one line a seed and one JSON object at the end.
+`--margin` times the resolution that was asked for. With `--junk-frac` a share of the images is replaced: half of
+them by noise alone, the other half by the projection of other random blobs in each image, with the variance of a
+particle. Prints one line a seed and one JSON object at the end.
 """
 
 from __future__ import annotations

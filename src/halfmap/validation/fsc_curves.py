@@ -115,7 +115,8 @@ def fsc_curves(
     from_shell = int(below[0]) + 1 if len(below) else len(unmasked) - 1
     if mask is None:
         curve = unmasked.cpu().numpy()
-        return FscCurves(half1.shape[0], pixel_size_A, curve, curve, np.zeros_like(curve), curve, from_shell, False, 1.0)
+        nothing = np.zeros_like(curve)
+        return FscCurves(half1.shape[0], pixel_size_A, curve, curve, nothing, curve, from_shell, False, 1.0)
     masked = correlation_of_transforms(torch.fft.rfftn(half1 * mask), torch.fft.rfftn(half2 * mask))
     randomised = _masked_with_random_phases((first, second), mask, from_shell, seed)
     return FscCurves(
@@ -133,7 +134,12 @@ def fsc_curves(
 
 
 def fsc_beyond(
-    half1: Float[Tensor, "z y x"], half2: Float[Tensor, "z y x"], mask: Float[Tensor, "z y x"], shell: int, seed: int = 0
+    half1: Float[Tensor, "z y x"],
+    half2: Float[Tensor, "z y x"],
+    mask: Float[Tensor, "z y x"],
+    shell: int,
+    *,
+    seed: int = 0,
 ) -> Float[Tensor, " shells"]:
     """What two half-maps have in common beyond a shell: 1 up to it, and then the FSC that the mask did not bring there.
 
