@@ -7,11 +7,12 @@ view, and how fine the averages are. The view of a class is found from the truth
 turned back by the in-plane angle that the program gave it, says how the class would have to lie in the map; the mean of
 these is the view. A particle belongs to its class if its true direction is within 20 degrees of that view (50 caps of
 16 degrees cover the sphere). The average is compared with the projection of the true map at that view, centred
-likewise: ring correlation 0.5, median over particles. RELION runs with the options that its interface offers for 2D
-classification (25 iterations, T = 2, in-plane steps of 12 degrees oversampled once, shifts within 5 px in steps of 2),
-in one process, all images read beforehand; `--accelerated` runs one with vectorised code for CPUs. A folder keeps what
-was measured in it, so that either program can be run alone (`--who`); times depend on what else the machine does;
-compare their ratio.
+likewise: where the ring correlation falls below 0.5, median over particles; and, since the transform of a molecule has
+rings of little power where a curve dips and recovers, its mean in bands of resolution, over particles. RELION runs with
+the options that its interface offers for 2D classification (25 iterations, T = 2, in-plane steps of 12 degrees
+oversampled once, shifts within 5 px in steps of 2), in one process, all images read beforehand; `--accelerated` runs
+one with vectorised code for CPUs. A folder keeps what was measured in it, so that either program can be run alone
+(`--who`); times depend on what else the machine does; compare their ratio.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import argparse
 import json
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,7 @@ from halfmap.io.mrc import open_stack, read_volume
 from halfmap.units import DEG
 
 ONE_VIEW_DEG = 20.0
+BANDS_A = (200.0, 30.0, 20.0, 15.0, 12.0, 10.0, 8.0, 6.0)
 LEAST_PARTICLES = 3
 """A class with fewer has no view to be found."""
 
@@ -68,12 +71,13 @@ def judged(folder: Path, found: str, averages: str, diameter_A: float) -> Facts:
     n = stack[0].shape[-1]
     transform = prepare_volume(torch.as_tensor(np.array(volume.data)), n / 2 - 1)
     disc = soft_ball((n, n), diameter_A / volume.pixel_size_A, 4.0)
-    near, fine_A, used = [], [], 0
+    edges = [math.ceil(n * volume.pixel_size_A / band_A) for band_A in BANDS_A]
+    near, limit_A, in_bands, used = [], [], np.zeros(len(BANDS_A) - 1), 0
     for number in np.unique(members):
         rows_here = torch.as_tensor(np.flatnonzero(members == number))
         if len(rows_here) < LEAST_PARTICLES:
             near += [False] * len(rows_here)
-            fine_A += [math.inf] * len(rows_here)
+            limit_A += [math.inf] * len(rows_here)
             continue
         used += 1
         view = mean_rotation(class_from_map[rows_here])
@@ -84,11 +88,15 @@ def judged(folder: Path, found: str, averages: str, diameter_A: float) -> Facts:
         projection = extract_slices(transform, view[None], n, n / 2 - 2)
         moved = centred_irfft2(shift_images(projection, (offset_A / volume.pixel_size_A)[None]), n)[0]
         curve = frc(torch.as_tensor(np.array(stack[int(number) - 1])).float() * disc, moved.float() * disc)
-        fine_A += [resolution_A(curve, 0.5, n, volume.pixel_size_A)] * len(rows_here)
+        limit_A += [resolution_A(curve, 0.5, n, volume.pixel_size_A)] * len(rows_here)
+        means = [float(curve[first:end].mean()) for first, end in pairwise(edges)]
+        in_bands += len(rows_here) / len(members) * np.array(means)
+    names = [f"{coarse_A:g}-{fine_A:g} A" for coarse_A, fine_A in pairwise(BANDS_A)]
     return {
         "classes_used": used,
         "purity_by_view": round(float(np.mean(near)), 3),
-        "truth_0.5_A": round(float(np.median(fine_A)), 2),
+        "truth_0.5_A": round(float(np.median(limit_A)), 2),
+        "frc_in_bands": dict(zip(names, in_bands.round(2).tolist(), strict=True)),
     }
 
 
