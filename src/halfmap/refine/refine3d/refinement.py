@@ -466,9 +466,7 @@ class Refinement:
         if refined.resolution_A > NO_GAIN * given_A:
             doubt = f"{agree} only, no further than the starting map was given ({given_A:.3g} Å)"
         elif self._resolution_A(own) > NO_GAIN * given_A:
-            doubt = (
-                f"{agree}, but beyond the {given_A:.3g} Å of the starting map only as a mask spreads what is shared"
-            )
+            doubt = f"{agree}, but beyond the {given_A:.3g} Å of the starting map only as a mask spreads what is shared"
         else:
             doubt = ""
         if doubt:
