@@ -78,7 +78,7 @@ class Step:
     example: str = ""
     """A command line that works as written, for the help and the documentation."""
     version: int = 1
-    """Raised when the same options begin to mean something else."""
+    """Raised when the same options begin to mean something else, or checkpoints to hold something else."""
 
     def failure(self, code: str) -> Failure:
         """The declared failure of that code."""

@@ -62,5 +62,6 @@ STEP = Step(
                  "10.1038/s41592-020-00990-8"),
     ),
     uses_accelerator=True,
+    version=2,
     example="halfmap refine ex/particles.star --reference ref.mrc --diameter 190 --symmetry C1 --out r",
 )  # fmt: skip
