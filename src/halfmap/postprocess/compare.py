@@ -47,7 +47,8 @@ class Comparison:
         The masked curve, products and powers each summed over as many shells as the mask joins anyway
         (:func:`halfmap.fourier.fsc.joined_shells`).
     resolution_A
-        Where the averaged curve falls below 0.5 for the first time.
+        Where the averaged curve falls below 0.5; a fall that the next shells do not share is passed over
+        (:func:`halfmap.fourier.fsc.shell_of_threshold`).
     finest_A
         The finest resolution at which it is not below 0.5: finer, where the curve dips and recovers. Both are infinite
         if it never is above.
@@ -89,7 +90,8 @@ def compare_maps(volume: Volume, reference: Float[Tensor, "z y x"], options: Com
     aligned = aligned_map(data, alignment, size_A)
     mask = make_mask(reference, size_A, options).mask
     transforms = torch.fft.rfftn(aligned * mask), torch.fft.rfftn(reference * mask)
-    averaged = correlation_of_transforms(*transforms, reach=joined_shells(mask))
+    joined = joined_shells(mask)
+    averaged = correlation_of_transforms(*transforms, reach=joined)
     last_shell = last_shell_above(averaged, FSC_TRUTH_THRESHOLD)
     inside = mask > 0.5
     pair = torch.stack([aligned[inside], reference[inside]]).double()
@@ -102,6 +104,8 @@ def compare_maps(volume: Volume, reference: Float[Tensor, "z y x"], options: Com
         fsc_unmasked=fsc(aligned, reference).numpy(),
         fsc_masked=correlation_of_transforms(*transforms).numpy(),
         fsc_averaged=averaged.numpy(),
-        resolution_A=resolution_A(averaged, FSC_TRUTH_THRESHOLD, data.shape[0], size_A),
+        resolution_A=resolution_A(
+            averaged, FSC_TRUTH_THRESHOLD, data.shape[0], size_A, joined, float(mask.double().mean())
+        ),
         finest_A=data.shape[0] * size_A / last_shell if last_shell else math.inf,
     )
