@@ -92,7 +92,8 @@ def verdict(resolution_A: Any, doubts: Sequence[str]) -> str:
     if not isinstance(resolution_A, int | float) or resolution_A != resolution_A or resolution_A == float("inf"):
         return "No resolution can be claimed: the half-maps do not agree beyond chance."
     if doubts:
-        return f"Two half-maps agree to {resolution_A:.1f} Å, but read the {len(doubts)} warnings first."
+        which = "the warning" if len(doubts) == 1 else f"the {len(doubts)} warnings"
+        return f"Two half-maps agree to {resolution_A:.1f} Å, but read {which} first."
     return f"Two independent half-maps agree to {resolution_A:.1f} Å, and nothing that was checked speaks against it."
 
 
