@@ -1,6 +1,7 @@
 """Motion correction beside RELION's own, on simulated movies: distance from the truth over the field, and CPU time.
 
     python benchmarks/motion_beside_relion.py work/ --sizes 1024 4096
+    python benchmarks/motion_beside_relion.py work/ --sizes 4096 --frames 40 --movies 2 --local-motion 4
 
 Movies are simulated with and without local motion. Both programs correct one movie, then all: the difference
 is what a further movie costs without the start of the program. RELION 3.1's own program (``relion_run_motioncorr
@@ -24,10 +25,10 @@ MOVIES = {1024: (6, 24, 60), 4096: (3, 16, 600)}
 """By the edge of a frame in px: movies, frames, particles of a movie."""
 
 
-def simulated(folder: Path, edge: int, local_A: float) -> Path:
+def simulated(folder: Path, edge: int, local_A: float, movies: int, frames: int) -> Path:
     """Movies of one size in a folder, made once."""
-    out = folder / f"sim_{edge}_{local_A:g}"
-    movies, frames, particles = MOVIES[edge]
+    out = folder / f"sim_{edge}x{frames}_{local_A:g}"
+    particles = MOVIES[edge][2]
     if not (out / "movies.star").exists():
         halfmap(
             folder, "simulate", "movies", "--movies", str(movies), "--frames", str(frames),
@@ -105,17 +106,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sizes", type=int, nargs="+", default=sorted(MOVIES), choices=sorted(MOVIES))
+    parser.add_argument("--movies", type=int, help="as many of each size as usual if absent")
+    parser.add_argument("--frames", type=int, help="as many as usual if absent")
+    parser.add_argument("--local-motion", type=float, nargs="+", default=[4.0, 0.0], help="Å")
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     print("| frame | local truth | program | correction | global error px | field error px | CPU s a movie | peak GB |")
     print("|---|---|---|---|---|---|---|---|")
     for edge in arguments.sizes:
-        for local_A in (4.0, 0.0):
-            simulation = simulated(folder, edge, local_A)
+        movies, frames = arguments.movies or MOVIES[edge][0], arguments.frames or MOVIES[edge][1]
+        for local_A in arguments.local_motion:
+            simulation = simulated(folder, edge, local_A, movies, frames)
             for local in (False, True):
                 for program in ("relion", "halfmap"):
-                    name = f"{program}_{edge}_{local_A:g}_{local}"
+                    name = f"{program}_{simulation.name}_{local}"
                     facts = kept(folder, name, lambda p=program, s=simulation, f=local: measured(folder, s, p, f))
                     errors = (f"{np.median(facts[k]):.3f} ({max(facts[k]):.3f})" for k in ("global_px", "field_px"))
                     print(
