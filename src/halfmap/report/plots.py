@@ -42,11 +42,18 @@ def png(figure: Any, dots_per_inch: int = 110) -> bytes:
     return stream.getvalue()
 
 
-def fsc_plot(frequency_per_A: Array, curves: Mapping[str, Array], threshold: float = FSC_HALF_MAP_THRESHOLD) -> bytes:
-    """Fourier shell correlations against frequency, with the threshold drawn."""
+def fsc_plot(
+    frequency_per_A: Array,
+    curves: Mapping[str, Array],
+    read_at_A: float | None = None,
+    threshold: float = FSC_HALF_MAP_THRESHOLD,
+) -> bytes:
+    """Fourier shell correlations from shell 1 on, with the threshold, and the resolution if there is one."""
     figure, axes = new_figure(7.2, 3.8)
     for colour, (name, values) in zip(COLOURS, curves.items(), strict=False):
-        axes.plot(frequency_per_A, values, color=colour, label=name, linewidth=1.6)
+        axes.plot(frequency_per_A[1:], values[1:], color=colour, label=name, linewidth=1.6)
+    if read_at_A is not None and np.isfinite(read_at_A):
+        axes.axvline(1 / read_at_A, color="#888", linewidth=0.8, linestyle=":")
     axes.axhline(threshold, color="#888", linewidth=0.8, linestyle="--")
     axes.text(frequency_per_A[-1], threshold + 0.015, f"{threshold:g}", ha="right", color="#666", fontsize=8)
     if threshold != FSC_TRUTH_THRESHOLD:

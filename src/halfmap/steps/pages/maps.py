@@ -27,6 +27,9 @@ REFERENCE_CAPTION = (
     "Agreement with the reference within its mask. The first curve takes neighbouring shells together as far as the "
     "mask joins them anyway: a hollow particle has shells without power, where noise decides a curve of single shells."
 )
+READ_AT_CAPTION = (
+    "The dotted line is where the resolution is read: a fall that the next shells do not share is passed over."
+)
 
 
 def map_section(page: Report, folder: Path, figures: dict[str, Any], title: str = "Map", file: str = "map.mrc") -> None:
@@ -54,7 +57,9 @@ def fsc_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
     curves = {name: np.asarray(table[label], dtype=np.float64) for name, label in FSC_CURVES if label in table}
     page.section("Fourier shell correlation")
     page.facts({key.replace("_A", " (Å)").replace("_", " "): figures[key] for key in figures if "resolution" in key})
-    page.figure(fsc_plot(frequency, curves), REFERENCE_CAPTION if AGAINST_REFERENCE in curves else HALVES_CAPTION)
+    read_at_A = figures.get("resolution_A", figures.get("resolution_reference_A"))
+    caption = REFERENCE_CAPTION if AGAINST_REFERENCE in curves else HALVES_CAPTION
+    page.figure(fsc_plot(frequency, curves, read_at_A), f"{caption} {READ_AT_CAPTION}")
 
 
 def orientation_section(page: Report, folder: Path, figures: dict[str, Any]) -> None:
