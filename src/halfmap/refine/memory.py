@@ -227,13 +227,14 @@ def refinement_need(n_images: int, grid: MapGrid, diameter_A: float, symmetry: s
     at_once = batch_size(math.ceil(n_pixels))
     scores = min(SEARCH_GB * 1e9, scores_bytes(rings, n_directions, n_shifts, n_inner, at_once))
     inserting = prepared_bytes(grid.box_px, nyquist) + batch_bytes(n_pixels)
+    references = 4 * REAL * grid.box_px**3  # Both halves', the mask, and the mask on another sampling.
     making = COMPLEX * grid.box_px * volume_edge(float(nyquist + 1), PADDING) ** 2 / 2
     return Need(
         _kept(n_images),
         {
             "reading the images": Stage(reading_bytes(grid.box_px)),
             "the search": Stage(sums + source + engine, batch_bytes(n_pixels) + scores),
-            "the sums of both halves": Stage(2 * sums + inserting + slabs_bytes()),
+            "the sums of both halves": Stage(2 * sums + inserting + slabs_bytes() + references),
             "the maps": Stage(2 * sums + making + MAP_BYTES * grid.box_px**3 + slabs_bytes()),
         },
         transforms_bytes(n_images, grid),

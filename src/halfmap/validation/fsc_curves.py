@@ -11,6 +11,7 @@ from torch import Tensor
 
 from halfmap.constants import FSC_HALF_MAP_THRESHOLD
 from halfmap.fourier.fsc import correlation_of_transforms, joined_shells, resolution_A, shell_of_threshold
+from halfmap.fourier.grid import slabs
 from halfmap.fourier.shells import shell_index_3d
 from halfmap.typing import FloatArray
 
@@ -159,11 +160,10 @@ def _masked_with_random_phases(
     transforms: tuple[Tensor, Tensor], mask: Float[Tensor, "z y x"], from_shell: int, seed: int
 ) -> Float[Tensor, " shells"]:
     """FSC within a mask of two transforms with random phases from a shell on."""
-    size = tuple(mask.shape)
-    noise_ft = [
-        torch.fft.rfftn(mask * torch.fft.irfftn(randomised_phases(ft, from_shell, seed + i), s=size))
-        for i, ft in enumerate(transforms)
-    ]
+    noise_ft = []
+    for number, transform in enumerate(transforms):
+        volume = torch.fft.irfftn(randomised_phases(transform, from_shell, seed + number), s=tuple(mask.shape))
+        noise_ft.append(torch.fft.rfftn(volume.mul_(mask)))
     return correlation_of_transforms(noise_ft[0], noise_ft[1])
 
 
@@ -182,6 +182,9 @@ def randomised_phases(
     """Keep amplitudes, and replace phases from a shell on by those of a white-noise volume."""
     n = transform.shape[0]
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.fft.rfftn(torch.randn(n, n, n, generator=generator).to(transform.device))
-    beyond = shell_index_3d(n, transform.device) >= from_shell
-    return torch.where(beyond, transform.abs() * torch.sgn(noise), transform)
+    changed: Tensor = torch.fft.rfftn(torch.randn(n, n, n, generator=generator).to(transform.device))
+    for planes in slabs(n, transform[0].numel()):
+        beyond = shell_index_3d(n, transform.device, planes) >= from_shell
+        kept = transform[planes]
+        changed[planes] = torch.where(beyond, kept.abs() * torch.sgn(changed[planes]), kept)
+    return changed

@@ -216,12 +216,16 @@ class Refinement:
             while True:
                 results = self._iteration(halves, progress)
                 if progress.finished:
-                    return self._outcome(results, progress)
+                    break
                 halves = self._next_halves(halves, results, progress)
                 del results  # Their sums are large, and the next iteration makes its own.
                 self._save(halves, progress)
                 if self.look is not None:
                     self.session.show(partial(self._shown, self.look, halves, progress))
+            refined = self._outcome(results, progress)
+            del results
+            self._judge(refined)
+            return refined
 
     # --- one iteration ---------------------------------------------------------------------------
 
@@ -449,13 +453,11 @@ class Refinement:
         whole = results[0].sums.volume(ssnr_of_whole(curve))
         everything = torch.ones_like(whole)
         reached_A = self._resolution_A(progress.fsc)
-        refined = Refined(
+        return Refined(
             np.concatenate(self.rows), _joined([result.poses for result in results]), (half1, half2), whole,
             progress.fsc, masked_fsc(half1, half2, everything), self.solvent.on(self.grid.box_px), reached_A,
             progress.iterations, cutoff_A,
         )  # fmt: skip
-        self._judge(refined)
-        return refined
 
     def _judge(self, refined: Refined) -> None:
         """Say so where the result is no evidence of a structure."""
