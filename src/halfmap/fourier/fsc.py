@@ -66,23 +66,28 @@ def noise_variance(shells: Int[Tensor, " n"], independent_frac: float) -> Float[
 
 
 def shell_of_threshold(
-    correlation: Float[Tensor, " shells"], threshold: float, joined: int = 0, independent_frac: float = 1.0
+    correlation: Float[Tensor, " shells"],
+    threshold: float,
+    joined: int = 0,
+    independent_frac: float = 1.0,
+    recovered: float | None = None,
 ) -> float:
     """Shell at which a curve first falls below a threshold, interpolated linearly between shells.
 
     The last shell if it never does; 0 if it does so from shell 1 on (shell 0 is the mean and says nothing).
 
     With ``joined`` shells to each side that are not independent of one within a mask (:func:`joined_shells`), a fall is
-    passed over if the mean of the next ``2 joined + 1`` shells, from its own on, is neither below the threshold nor
-    within chance (1.5 standard deviations, :func:`noise_variance`). A small or symmetric particle has so few
-    independent values in a shell that single ones fall by chance; a curve that stays down is read where it falls.
+    passed over if the mean of the next ``2 joined + 1`` shells, from its own on, is neither below ``recovered`` (the
+    threshold if absent) nor within chance (1.5 standard deviations, :func:`noise_variance`). A small or symmetric
+    particle has so few independent values in a shell that single ones fall by chance; a curve that stays down is read
+    where it falls.
     """
-    last = len(correlation) - 1
+    last, least = len(correlation) - 1, threshold if recovered is None else recovered
     for shell in (torch.nonzero(correlation[1:] < threshold)[:, 0] + 1).tolist():
         if joined:
             window = torch.arange(shell, min(shell + 2 * joined + 1, last + 1), device=correlation.device)
             chance = float(noise_variance(window, independent_frac).sum().sqrt()) / len(window)
-            if float(correlation[window].mean()) >= max(threshold, BRIDGED_SIGMAS * chance):
+            if float(correlation[window].mean()) >= max(least, BRIDGED_SIGMAS * chance):
                 continue
         if shell == 1:
             return 0.0
@@ -115,7 +120,8 @@ def resolution_A(
     pixel_size_A: float,
     joined: int = 0,
     independent_frac: float = 1.0,
+    recovered: float | None = None,
 ) -> float:
     """Resolution in Å at :func:`shell_of_threshold`; infinite if a curve never rises above the threshold."""
-    shell = shell_of_threshold(correlation, threshold, joined, independent_frac)
+    shell = shell_of_threshold(correlation, threshold, joined, independent_frac, recovered)
     return box_px * pixel_size_A / shell if shell > 0.0 else float("inf")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from halfmap.constants import FSC_HALF_MAP_THRESHOLD
+from halfmap.constants import FSC_HALF_MAP_RECOVERED, FSC_HALF_MAP_THRESHOLD
 from halfmap.fourier.fsc import correlation_of_transforms, joined_shells, resolution_A, shell_of_threshold
 from halfmap.fourier.grid import slabs
 from halfmap.fourier.shells import shell_index_3d
@@ -62,7 +63,7 @@ class FscCurves:
 
     def resolution_A(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
         """Resolution of the corrected curve in Å, interpolated; infinite if it never rises above."""
-        return self._read(self.corrected, threshold)
+        return self._read_A(self.corrected, threshold)
 
     def unmasked_resolution_A(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
         """Resolution of the unmasked curve in Å, interpolated."""
@@ -70,15 +71,19 @@ class FscCurves:
 
     def masked_resolution_A(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
         """Resolution of the masked curve in Å, interpolated, the mask's own correlation included."""
-        return self._read(self.masked, threshold)
+        return self._read_A(self.masked, threshold)
 
     def resolution_shell(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
         """Shell (with fraction) at which the corrected curve falls below a threshold."""
-        return shell_of_threshold(torch.from_numpy(self.corrected), threshold, self.joined, self.mask_fraction)
+        return self._read(self.corrected, threshold)
 
     def _read(self, curve: FloatArray, threshold: float) -> float:
-        within = torch.from_numpy(curve)
-        return resolution_A(within, threshold, self.box_px, self.pixel_size_A, self.joined, self.mask_fraction)
+        recovered = max(threshold, FSC_HALF_MAP_RECOVERED)
+        return shell_of_threshold(torch.from_numpy(curve), threshold, self.joined, self.mask_fraction, recovered)
+
+    def _read_A(self, curve: FloatArray, threshold: float) -> float:
+        shell = self._read(curve, threshold)
+        return self.box_px * self.pixel_size_A / shell if shell > 0.0 else math.inf
 
     def frequency_per_A(self) -> FloatArray:
         """Spatial frequency of each shell in 1/Å."""

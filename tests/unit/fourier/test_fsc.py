@@ -64,6 +64,10 @@ def test_falls_that_the_next_shells_do_not_share_are_passed_over_within_a_mask()
     assert shell_of_threshold(stays_down, 0.143, joined=1) == shell_of_threshold(stays_down, 0.143)
     falls_in_steps = torch.tensor([1.0, 0.6, 0.1, 0.2, 0.2, 0.13, 0.0, 0.0, 0.0], dtype=torch.float64)
     assert shell_of_threshold(falls_in_steps, 0.143, joined=1) == pytest.approx(4 + 0.057 / 0.07)
+    # A curve that lingers about the threshold is read where it falls, if more is asked for.
+    lingers = torch.tensor([1.0, 0.6, 0.1, 0.2, 0.2, 0.2, 0.0, 0.0, 0.0], dtype=torch.float64)
+    assert shell_of_threshold(lingers, 0.143, joined=1) == pytest.approx(5 + 0.057 / 0.2)
+    assert shell_of_threshold(lingers, 0.143, joined=1, recovered=0.25) == pytest.approx(1 + 0.457 / 0.5)
     # What noise shows in so few independent values is no reason to go on.
     assert shell_of_threshold(curve, 0.143, joined=1, independent_frac=0.01) == pytest.approx(2 + 0.757 / 0.8)
 

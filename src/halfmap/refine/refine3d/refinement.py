@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from halfmap.constants import FSC_HALF_MAP_THRESHOLD
+from halfmap.constants import FSC_HALF_MAP_RECOVERED, FSC_HALF_MAP_THRESHOLD
 from halfmap.data.records import Volume
 from halfmap.errors import HalfmapError
 from halfmap.fourier.fsc import resolution_A
@@ -277,8 +277,9 @@ class Refinement:
     def _resolution_A(self, curve: Tensor) -> float:
         joined, independent_frac = self.solvent.joined_shells(), self._independent_frac()
         return resolution_A(
-            curve, FSC_HALF_MAP_THRESHOLD, self.grid.box_px, self.grid.pixel_size_A, joined, independent_frac
-        )
+            curve, FSC_HALF_MAP_THRESHOLD, self.grid.box_px, self.grid.pixel_size_A, joined, independent_frac,
+            FSC_HALF_MAP_RECOVERED,
+        )  # fmt: skip
 
     def _trusted(self, curve: Tensor) -> Tensor:
         return trusted(curve, self._independent_frac(), self.solvent.joined_shells())
