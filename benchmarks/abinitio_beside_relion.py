@@ -16,7 +16,7 @@ import argparse
 import json
 from pathlib import Path
 
-from abinitio_seeds import MODELS
+from abinitio_seeds import MODELS, search_options
 from beside import Facts, figures_of, halfmap, kept, relion, relion_options, simulated, timed
 
 
@@ -58,17 +58,9 @@ def truth_A(folder: Path, volume: str, symmetry: str) -> float | None:
 def main() -> None:
     """Simulate, search twice, compare, print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--case", choices=["asymmetric", "symmetric"], default="asymmetric")
-    parser.add_argument("--particles", type=int, default=500)
-    parser.add_argument("--box", type=int, default=64, help="px")
-    parser.add_argument("--pixel-size", type=float, default=3.0, help="Å")
-    parser.add_argument("--snr", type=float, default=0.05)
-    parser.add_argument("--resolution", type=float, default=15.0, help="asked for, Å")
+    search_options(parser)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
     relion_options(parser)
-    parser.add_argument("--who", choices=["halfmap", "relion", "both"], default="both")
-    parser.add_argument("--folder", type=Path, required=True, help="where runs are kept")
     given = parser.parse_args()
     folder = given.folder.resolve()
     model, symmetry, _ = MODELS[given.case]

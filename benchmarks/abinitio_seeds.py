@@ -109,22 +109,27 @@ def _sorted_out(star: Path, is_junk: np.ndarray) -> dict[str, float]:
     return shares
 
 
-def main() -> None:
-    """Print a line a seed, and what they come to."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def search_options(parser: argparse.ArgumentParser) -> None:
+    """What is simulated, and what is asked of the search."""
     parser.add_argument("--case", choices=sorted(MODELS), default="asymmetric")
-    parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--particles", type=int, default=500)
     parser.add_argument("--box", type=int, default=64, help="px")
     parser.add_argument("--pixel-size", type=float, default=3.0, help="Å")
     parser.add_argument("--snr", type=float, default=0.05)
+    parser.add_argument("--resolution", type=float, default=15.0, help="asked for, Å")
+    parser.add_argument("--threads", type=int, default=1)
+
+
+def main() -> None:
+    """Print a line a seed, and what they come to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    search_options(parser)
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--junk-frac", type=float, default=0.0, help="share of images that show no particle")
     parser.add_argument("--classes", type=int, default=1)
     parser.add_argument("--starts", type=int, default=4)
-    parser.add_argument("--resolution", type=float, default=15.0, help="asked for, Å")
     parser.add_argument("--margin", type=float, default=1.25, help="times the resolution asked for")
-    parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     results = []
     for seed in range(given.first_seed, given.first_seed + given.seeds):

@@ -68,8 +68,6 @@ def main() -> None:
     parser.add_argument("--start", type=float, default=12.0, help="low-pass of the starting map, Å")
     parser.add_argument("--threads", type=int, default=2)
     relion_options(parser)
-    parser.add_argument("--who", choices=["halfmap", "relion", "both"], default="both")
-    parser.add_argument("--folder", type=Path, required=True, help="where runs are kept")
     given = parser.parse_args()
     folder = given.folder.resolve()
     prepared(folder, given.data.resolve(), given.model.resolve(), given.binned)

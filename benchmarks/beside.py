@@ -44,10 +44,12 @@ def halfmap(folder: Path, *arguments: str) -> Facts:
 
 
 def relion_options(parser: argparse.ArgumentParser) -> None:
-    """Which RELION is run: the one on the path, or one that was built with its vectorised code for CPUs."""
+    """Which of the two programs runs, which RELION that is (one built with its vectorised code?), and where."""
     parser.add_argument(
         "--accelerated", type=Path, help="folder with programs of RELION built with -DALTCPU=ON; they run with --cpu"
     )
+    parser.add_argument("--who", choices=["halfmap", "relion", "both"], default="both")
+    parser.add_argument("--folder", type=Path, required=True, help="where runs are kept")
 
 
 def relion(program: str, accelerated: Path | None, *arguments: str) -> list[str]:

@@ -136,8 +136,6 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=50)
     parser.add_argument("--threads", type=int, default=2)
     relion_options(parser)
-    parser.add_argument("--who", choices=["halfmap", "relion", "both"], default="both")
-    parser.add_argument("--folder", type=Path, required=True, help="where runs are kept")
     given = parser.parse_args()
     folder = given.folder.resolve()
     simulated(

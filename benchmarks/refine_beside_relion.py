@@ -79,8 +79,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     relion_options(parser)
     parser.add_argument("--mask", action="store_true", help="give RELION a mask made from the truth")
-    parser.add_argument("--who", choices=["halfmap", "relion", "both"], default="both")
-    parser.add_argument("--folder", type=Path, required=True, help="where runs are kept")
     given = parser.parse_args()
     folder = given.folder.resolve()
     boxes = [word for box in given.box or [128] for word in ("--box", str(box))]

@@ -9,7 +9,7 @@ SPEED_OF_LIGHT_M_PER_S: Final = 299792458.0
 
 FSC_HALF_MAP_THRESHOLD: Final = 0.143
 """Resolution threshold between independent halves (Rosenthal & Henderson 2003)."""
-FSC_HALF_MAP_RECOVERED = 0.25
+FSC_HALF_MAP_RECOVERED: Final = 0.25
 """Twice the signal-to-noise ratio of that threshold: what shells beyond a fall must show for a resolution to be read
 past it. Halves may share a little that is not signal, and a curve that lingers about the threshold proves nothing."""
 FSC_TRUTH_THRESHOLD: Final = 0.5

@@ -103,7 +103,9 @@ def joined_shells(mask: Float[Tensor, "z y x"]) -> int:
     together. The transform of a hollow particle has narrow shells without power, in which noise decides a curve of
     single shells: a map of apoferritin that agrees to 8 Å fell below 0.5 at 109 Å.
     """
-    extent_px = max(int(axis.max() - axis.min()) + 1 for axis in torch.nonzero(mask > 0.5).unbind(1))
+    inside = mask > 0.5
+    along = [torch.nonzero(inside.any(dim=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    extent_px = max(int(places.max() - places.min()) + 1 for places in along)
     return math.ceil(mask.shape[0] / extent_px / 2)
 
 
@@ -124,4 +126,9 @@ def resolution_A(
 ) -> float:
     """Resolution in Å at :func:`shell_of_threshold`; infinite if a curve never rises above the threshold."""
     shell = shell_of_threshold(correlation, threshold, joined, independent_frac, recovered)
+    return resolution_of_shell_A(shell, box_px, pixel_size_A)
+
+
+def resolution_of_shell_A(shell: float, box_px: int, pixel_size_A: float) -> float:
+    """Resolution in Å of a shell (with fraction); infinite for shell 0."""
     return box_px * pixel_size_A / shell if shell > 0.0 else float("inf")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,13 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from halfmap.constants import FSC_HALF_MAP_RECOVERED, FSC_HALF_MAP_THRESHOLD
-from halfmap.fourier.fsc import correlation_of_transforms, joined_shells, resolution_A, shell_of_threshold
+from halfmap.fourier.fsc import (
+    correlation_of_transforms,
+    joined_shells,
+    resolution_A,
+    resolution_of_shell_A,
+    shell_of_threshold,
+)
 from halfmap.fourier.grid import slabs
 from halfmap.fourier.shells import shell_index_3d
 from halfmap.typing import FloatArray
@@ -63,7 +68,7 @@ class FscCurves:
 
     def resolution_A(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
         """Resolution of the corrected curve in Å, interpolated; infinite if it never rises above."""
-        return self._read_A(self.corrected, threshold)
+        return resolution_of_shell_A(self._shell(self.corrected, threshold), self.box_px, self.pixel_size_A)
 
     def unmasked_resolution_A(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
         """Resolution of the unmasked curve in Å, interpolated."""
@@ -71,19 +76,15 @@ class FscCurves:
 
     def masked_resolution_A(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
         """Resolution of the masked curve in Å, interpolated, the mask's own correlation included."""
-        return self._read_A(self.masked, threshold)
+        return resolution_of_shell_A(self._shell(self.masked, threshold), self.box_px, self.pixel_size_A)
 
     def resolution_shell(self, threshold: float = FSC_HALF_MAP_THRESHOLD) -> float:
         """Shell (with fraction) at which the corrected curve falls below a threshold."""
-        return self._read(self.corrected, threshold)
+        return self._shell(self.corrected, threshold)
 
-    def _read(self, curve: FloatArray, threshold: float) -> float:
+    def _shell(self, curve: FloatArray, threshold: float) -> float:
         recovered = max(threshold, FSC_HALF_MAP_RECOVERED)
         return shell_of_threshold(torch.from_numpy(curve), threshold, self.joined, self.mask_fraction, recovered)
-
-    def _read_A(self, curve: FloatArray, threshold: float) -> float:
-        shell = self._read(curve, threshold)
-        return self.box_px * self.pixel_size_A / shell if shell > 0.0 else math.inf
 
     def frequency_per_A(self) -> FloatArray:
         """Spatial frequency of each shell in 1/Å."""
@@ -123,8 +124,7 @@ def fsc_curves(
         curve = unmasked.cpu().numpy()
         nothing = np.zeros_like(curve)
         return FscCurves(half1.shape[0], pixel_size_A, curve, curve, nothing, curve, from_shell, False, 1.0)
-    masked = correlation_of_transforms(torch.fft.rfftn(half1 * mask), torch.fft.rfftn(half2 * mask))
-    randomised = _masked_with_random_phases((first, second), mask, from_shell, seed)
+    masked, randomised = _within(mask, (half1, half2), (first, second), from_shell, seed)
     return FscCurves(
         half1.shape[0],
         pixel_size_A,
@@ -153,23 +153,27 @@ def fsc_beyond(
     that map, the further the stronger it is, and there it looks like the data's own agreement. So phases are randomised
     from the next shell on, which leaves what is shared, and what still correlates is taken off.
     """
-    first, second = torch.fft.rfftn(half1), torch.fft.rfftn(half2)
-    masked = correlation_of_transforms(torch.fft.rfftn(half1 * mask), torch.fft.rfftn(half2 * mask))
-    randomised = _masked_with_random_phases((first, second), mask, shell + 1, seed)
+    transforms = torch.fft.rfftn(half1), torch.fft.rfftn(half2)
+    masked, randomised = _within(mask, (half1, half2), transforms, shell + 1, seed)
     curve = corrected_for_mask(masked, randomised, shell + 1)
     curve[: shell + 1] = 1.0
     return curve
 
 
-def _masked_with_random_phases(
-    transforms: tuple[Tensor, Tensor], mask: Float[Tensor, "z y x"], from_shell: int, seed: int
-) -> Float[Tensor, " shells"]:
-    """FSC within a mask of two transforms with random phases from a shell on."""
+def _within(
+    mask: Float[Tensor, "z y x"],
+    halves: tuple[Tensor, Tensor],
+    transforms: tuple[Tensor, Tensor],
+    from_shell: int,
+    seed: int,
+) -> tuple[Float[Tensor, " shells"], Float[Tensor, " shells"]]:
+    """FSC within a mask of two half-maps, and of the same with random phases from a shell on."""
+    masked = correlation_of_transforms(*(torch.fft.rfftn(half * mask) for half in halves))
     noise_ft = []
     for number, transform in enumerate(transforms):
         volume = torch.fft.irfftn(randomised_phases(transform, from_shell, seed + number), s=tuple(mask.shape))
         noise_ft.append(torch.fft.rfftn(volume.mul_(mask)))
-    return correlation_of_transforms(noise_ft[0], noise_ft[1])
+    return masked, correlation_of_transforms(noise_ft[0], noise_ft[1])
 
 
 def corrected_for_mask(

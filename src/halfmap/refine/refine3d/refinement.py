@@ -464,11 +464,10 @@ class Refinement:
         """Say so where the result is no evidence of a structure."""
         given_A = self.initial_resolution_A
         given_px = min(math.floor(self.grid.shell_of_resolution(given_A)), self.grid.nyquist_px)
-        own = own_fsc(*refined.half_maps, refined.mask, given_px)
         agree = f"The halves agree to {refined.resolution_A:.1f} Å"
         if refined.resolution_A > NO_GAIN * given_A:
             doubt = f"{agree} only, no further than the starting map was given ({given_A:.3g} Å)"
-        elif self._resolution_A(own) > NO_GAIN * given_A:
+        elif self._resolution_A(own_fsc(*refined.half_maps, refined.mask, given_px)) > NO_GAIN * given_A:
             doubt = f"{agree}, but beyond the {given_A:.3g} Å of the starting map only as a mask spreads what is shared"
         else:
             doubt = ""
