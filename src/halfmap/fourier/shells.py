@@ -8,6 +8,7 @@ from torch import Tensor
 
 from halfmap.errors import HalfmapError
 from halfmap.fourier.grid import friedel_weight, radius_px, real_space_radius_px
+from halfmap.fourier.ordered_sums import sums_by_index
 
 
 def n_shells(n: int) -> int:
@@ -39,7 +40,7 @@ def shell_sums(values: list[Tensor], shell: Tensor) -> list[Float[Tensor, " shel
     sums = []
     for value in values:
         weighted = (value.double() * twice).reshape(-1)
-        sums.append(torch.bincount(inside, weighted, minlength=count + 1)[:count])
+        sums.append(sums_by_index(inside, weighted, count + 1)[:count])
     return sums
 
 
@@ -64,5 +65,5 @@ def radial_average(image: Float[Tensor, "*image"]) -> Float[Tensor, " radii"]:
     index = torch.floor(real_space_radius_px(tuple(image.shape), image.device) + 0.5).long().reshape(-1)
     count = n_shells(image.shape[-1])
     inside = index.clamp(max=count)
-    total = torch.bincount(inside, image.double().reshape(-1), minlength=count + 1)[:count]
+    total = sums_by_index(inside, image.double().reshape(-1), count + 1)[:count]
     return total / torch.bincount(inside, minlength=count + 1)[:count].clamp(min=1)

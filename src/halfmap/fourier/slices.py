@@ -25,6 +25,7 @@ from torch import Tensor
 from halfmap.errors import HalfmapError
 from halfmap.fourier.crop import central_part, crop_axis, crop_half_axis, padded_axis
 from halfmap.fourier.grid import slabs
+from halfmap.fourier.ordered_sums import add_at
 from halfmap.fourier.pixels import PixelList
 
 _CHUNK_ELEMENTS = 1 << 22
@@ -239,8 +240,8 @@ def insert_pixels(
             value = values[start : start + step] * share
             value = torch.where(mirrored, value.conj(), value)
             for index, part in _corners(position, numerator.shape[0]):
-                numerator.view(-1).index_add_(0, index.reshape(-1), (value * part).reshape(-1))
-                denominator.view(-1).index_add_(0, index.reshape(-1), (weight * part).reshape(-1))
+                add_at(numerator.view(-1), index.reshape(-1), (value * part).reshape(-1))
+                add_at(denominator.view(-1), index.reshape(-1), (weight * part).reshape(-1))
 
 
 class MirroredPlane:

@@ -15,13 +15,12 @@ from halfmap.motion.band import (
     Band,
     fast_size,
     irfft2,
-    moved_frame,
+    moved,
     multiplicity,
     phases,
     picture_of_band,
     radial_frequency,
     rows_first,
-    sum_of_moved,
     without_lowest,
 )
 from halfmap.motion.likelihood import derivatives
@@ -168,16 +167,16 @@ def _search_widely(band: Band, shape: tuple[int, int], max_shift_px: float) -> t
     allowed = (y.abs()[:, None] * step_y <= max_shift_px) & (x.abs()[None, :] * step_x <= max_shift_px)
     n = len(band.ft)
     shifts, share = np.zeros((n, 2)), 1.0 - 1.0 / n
-    heights: list[float] = []
+    height: FloatArray = np.zeros(n)
     correlations = correlation_maps if band.ft.device.type == "cpu" else correlation_maps_plainly
-    for last in (False, False, True):
-        for i, ccf in enumerate(correlations(band, shifts.copy(), weight, (ny, nx))):
-            peak = int(torch.where(allowed, ccf, -torch.inf).argmax())
-            if last:
-                heights.append(_peak_height(ccf, float(ccf.flatten()[peak])))
-            shifts[i] += share * (_parabolic_peak(ccf, peak // nx, peak % nx) * (step_x, step_y) - shifts[i])
+    for _ in range(3):
+        maps = correlations(band, shifts, weight, (ny, nx))
+        peak = torch.where(allowed, maps, -torch.inf).flatten(1).argmax(dim=1).cpu().numpy()
+        place, value = _parabolic_peaks(maps, peak // nx, peak % nx)
+        height = _peak_heights(maps, value)
+        shifts += share * (place * (step_x, step_y) - shifts)
         shifts -= shifts.mean(axis=0)
-    return shifts, float(np.median(heights)) > STANDS_OUT
+    return shifts, float(np.median(height)) > STANDS_OUT
 
 
 def correlation_maps(
@@ -185,8 +184,7 @@ def correlation_maps(
 ) -> Float[Tensor, "n y x"]:
     """Maps of the correlation of each frame with the sum of the other, shifted ones; numba and scipy on the CPU."""
     out = np.zeros((len(shifts), size[0], size[1] // 2 + 1), np.complex64)
-    along = (torch.stack([phases(float(s[axis]), f) for s in shifts]) for axis, f in ((1, band.fy), (0, band.fx)))
-    along_y, along_x = (table.numpy() for table in along)
+    along_y, along_x = phases(shifts[:, 1], band.fy).numpy(), phases(shifts[:, 0], band.fx).numpy()
     place_crosses(rows_first(band.ft), along_y, along_x, weight.numpy(), out)
     return irfft2(torch.from_numpy(out), size)
 
@@ -195,51 +193,47 @@ def correlation_maps_plainly(
     band: Band, shifts: FloatArray, weight: Float[Tensor, "ky kx"], size: tuple[int, int]
 ) -> Float[Tensor, "n y x"]:
     """The plain torch form of ``correlation_maps``."""
-    total = sum_of_moved(band, shifts)
-    crosses = (band.ft[i].conj() * (total - moved_frame(band, i, shifts[i])) * weight for i in range(len(shifts)))
-    return torch.stack([picture_of_band(cross, size) for cross in crosses])
+    frames = moved(band.ft, band, shifts)
+    return picture_of_band(band.ft.conj() * (frames.sum(dim=0) - frames) * weight, size)
 
 
-def _peak_height(ccf: Float[Tensor, "y x"], peak: float) -> float:
-    """Height of a peak above the median of its map, in (robust) standard deviations of the map."""
-    some = ccf[::2, ::2]
-    median = some.median()
-    return (peak - float(median)) / (1.4826 * float((some - median).abs().median()) + 1e-30)
+def _peak_heights(maps: Float[Tensor, "n y x"], peaks: FloatArray) -> FloatArray:
+    """Heights of the peaks above the medians of their maps, in (robust) standard deviations of the maps."""
+    some = maps[:, ::2, ::2].flatten(1)
+    median = some.median(dim=1).values
+    spread = (some - median[:, None]).abs().median(dim=1).values
+    heights: FloatArray = (peaks - median.cpu().numpy()) / (1.4826 * spread.cpu().numpy() + 1e-30)
+    return heights
 
 
-def _parabolic_peak(ccf: Float[Tensor, "y x"], row: int, column: int) -> FloatArray:
-    """Sub-pixel position (x, y) of a maximum, counted from the origin with wrap-around."""
-    ny, nx = ccf.shape
+def _parabolic_peaks(maps: Float[Tensor, "n y x"], row: Array, column: Array) -> tuple[FloatArray, FloatArray]:
+    """Sub-pixel positions ``[n, 2]`` (x, y) of maxima, counted from the origin with wrap-around, and values there."""
+    ny, nx = maps.shape[1:]
+    each = np.arange(len(maps))
+    steps = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0))
+    index = np.stack([(each * ny + (row + dy) % ny) * nx + (column + dx) % nx for dy, dx in steps])
+    at, *sides = maps.flatten()[torch.as_tensor(index, device=maps.device)].double().cpu().numpy()
     place = []
-    for index, n, line in ((column, nx, ccf[row]), (row, ny, ccf[:, column])):
-        before, at, after = float(line[index - 1]), float(line[index]), float(line[(index + 1) % n])
+    for position, n, (before, after) in ((column, nx, sides[:2]), (row, ny, sides[2:])):
         curvature = before - 2.0 * at + after
-        offset = 0.5 * (before - after) / curvature if curvature < 0 else 0.0
-        place.append((index + n // 2) % n - n // 2 + min(max(offset, -0.5), 0.5))
-    return np.array(place)
+        bends = curvature < 0
+        offset = np.where(bends, 0.5 * (before - after) / np.where(bends, curvature, -1.0), 0.0)
+        place.append((position + n // 2) % n - n // 2 + np.clip(offset, -0.5, 0.5))
+    return np.stack(place, axis=1), at
 
 
 def _refine(band: Band, shifts: FloatArray, weight: Float[Tensor, "ky kx"]) -> tuple[FloatArray, FloatArray]:
     """One round of peaks near the present shifts: new shifts ``[n, 2]`` and information ``[n, 2, 2]``."""
-    total = sum_of_moved(band, shifts)
-    weight = weight * multiplicity(band)[None, :]
+    frames = moved(band.ft, band, shifts)
+    crosses = frames.conj() * (frames.sum(dim=0) - frames) * (weight * multiplicity(band))
     step = 0.25 / max(float(band.fx[-1]), 1e-6)
-    offsets = torch.arange(-3, 4, dtype=torch.float64) * step
-    window_y = torch.stack([phases(-float(d), band.fy) for d in offsets])
-    window_x = torch.stack([phases(-float(d), band.fx) for d in offsets])
-    measured, information = shifts.copy(), np.zeros((len(shifts), 2, 2))
+    offsets = np.arange(-3, 4) * step
+    scores = (phases(-offsets, band.fy) @ crosses @ phases(-offsets, band.fx).T).real
+    peak = scores.flatten(1).argmax(dim=1).cpu().numpy()
+    starts = offsets[np.stack([peak % 7, peak // 7], axis=1)]
+    places, information = _newton(crosses, band, starts, reach=step)
     # The others' mean is off by -1/(n-1) of a frame's own error, so a full step would overshoot.
-    share = 1.0 - 1.0 / len(shifts)
-    for i in range(len(shifts)):
-        moved = moved_frame(band, i, shifts[i])
-        cross = moved.conj() * (total - moved) * weight
-        scores = (window_y @ cross @ window_x.T).real
-        peak = int(scores.argmax())
-        start = np.array([float(offsets[peak % 7]), float(offsets[peak // 7])])
-        offset, hessian = _newton(cross.cpu(), band, start, reach=step)
-        measured[i] += share * offset
-        information[i] = hessian
-    return measured, information
+    return shifts + (1.0 - 1.0 / len(shifts)) * places, information
 
 
 def _stepped(band: Band, shifts: FloatArray, weight: Float[Tensor, "ky kx"]) -> tuple[FloatArray, FloatArray]:
@@ -259,35 +253,36 @@ def _stepped(band: Band, shifts: FloatArray, weight: Float[Tensor, "ky kx"]) -> 
 
 
 def _newton(
-    cross: Complex[Tensor, "ky kx"], band: Band, start: FloatArray, *, reach: float
+    crosses: Complex[Tensor, "n ky kx"], band: Band, starts: FloatArray, *, reach: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Climb to the peak of ``Re Σ cross · exp(2πi f·d)`` from a point close to it.
+    """Climb to the peaks of ``Re Σ cross · exp(2πi f·d)`` from points ``[n, 2]`` close to them.
 
-    Returns the peak (x, y) and minus the Hessian there; zero information where it is no maximum.
+    Returns the peaks (x, y) and minus the Hessians there; the start and zero information where there is no maximum.
     """
-    place: FloatArray = start.copy()
-    hessian: FloatArray = np.zeros((2, 2))
+    places: FloatArray = starts.copy()
+    information: FloatArray = np.zeros((len(starts), 2, 2))
+    lost = np.zeros(len(starts), bool)
     for _ in range(4):
-        gradient, hessian = _derivatives(cross, band, place)
-        if np.linalg.eigvalsh(hessian)[0] <= 0:
-            return start, np.zeros((2, 2))
-        step = np.linalg.solve(hessian, gradient)
-        place = place + step
-        if np.abs(place - start).max() > 2.0 * reach:
-            return start, np.zeros((2, 2))
+        gradient, information = _derivatives(crosses, band, places)
+        lost |= np.linalg.eigvalsh(information)[:, 0] <= 0
+        solvable = np.where(lost[:, None, None], np.eye(2), information)
+        step = np.where(lost[:, None], 0.0, np.linalg.solve(solvable, gradient[..., None])[..., 0])
+        places += step
+        lost |= np.abs(places - starts).max(axis=1) > 2.0 * reach
         if np.abs(step).max() < CONVERGED_PX:
             break
-    return place, hessian
+    places[lost], information[lost] = starts[lost], 0.0
+    return places, information
 
 
-def _derivatives(cross: Complex[Tensor, "ky kx"], band: Band, place: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Gradient (x, y) and minus the Hessian of the correlation at a point."""
+def _derivatives(crosses: Complex[Tensor, "n ky kx"], band: Band, places: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Gradients (x, y) and minus the Hessians of the correlations, each at its point of ``[n, 2]``."""
     factors = []
-    for frequencies, at in ((band.fy, place[1]), (band.fx, place[0])):
-        omega = 2.0 * math.pi * frequencies.cpu().numpy().astype(np.float64)
-        phase = np.exp(1j * at * omega)
-        factors.append(np.stack([phase, 1j * omega * phase, -(omega**2) * phase]).astype(np.complex64))
-    moments = (factors[0] @ (cross.cpu().numpy() @ factors[1].T)).real.astype(np.float64)
-    gradient = np.array([moments[0, 1], moments[1, 0]])
-    hessian = -np.array([[moments[0, 2], moments[1, 1]], [moments[1, 1], moments[2, 0]]])
-    return gradient, hessian
+    for frequencies, at in ((band.fy, places[:, 1]), (band.fx, places[:, 0])):
+        phase, omega = phases(-at, frequencies), (2.0 * math.pi * frequencies).float()
+        factors.append(torch.stack([phase, 1j * omega * phase, -(omega**2) * phase], dim=1))
+    moments = (factors[0] @ (crosses @ factors[1].mT)).real.double().cpu().numpy()
+    gradient = np.stack([moments[:, 0, 1], moments[:, 1, 0]], axis=1)
+    mixed = moments[:, 1, 1]
+    hessian = np.stack([moments[:, 0, 2], mixed, mixed, moments[:, 2, 0]], axis=1)
+    return gradient, -hessian.reshape(-1, 2, 2)

@@ -72,23 +72,17 @@ def place_band(transform: Complex[Tensor, "... y kx"], out: Complex[Tensor, "...
     target[..., :up, :] = source[..., source.shape[-2] - up :, :columns]
 
 
-def phases(shift: float, frequencies: Float[Tensor, " k"]) -> Complex[Tensor, " k"]:
-    """Factors that shift by ``shift`` px along one axis."""
-    angle = frequencies.double() * (-2.0 * math.pi * shift)
-    return torch.complex(torch.cos(angle), torch.sin(angle)).to(torch.complex64)
+def phases(shifts_px: float | FloatArray, frequencies: Float[Tensor, " k"]) -> Complex[Tensor, "*shifts k"]:
+    """Factors that shift along one axis; as many as there are shifts, for each frequency."""
+    turns = torch.as_tensor(shifts_px, dtype=torch.float64, device=frequencies.device)[..., None] * frequencies.double()
+    angle = (-2.0 * math.pi * (turns - turns.round())).float()
+    return torch.complex(torch.cos(angle), torch.sin(angle))
 
 
-def moved_frame(band: Band, i: int, shift: FloatArray) -> Complex[Tensor, "ky kx"]:
-    """Frame ``i`` shifted by (x, y) px."""
-    return band.ft[i] * phases(shift[1], band.fy)[:, None] * phases(shift[0], band.fx)[None, :]
-
-
-def sum_of_moved(band: Band, shifts: FloatArray) -> Complex[Tensor, "ky kx"]:
-    """Sum of the shifted frames; ``shifts`` is ``[n, 2]``, (x, y) in px."""
-    total = torch.zeros_like(band.ft[0])
-    for i in range(len(shifts)):
-        total += moved_frame(band, i, shifts[i])
-    return total
+def moved(ft: Complex[Tensor, "*n ky kx"], band: Band, shifts_px: FloatArray) -> Complex[Tensor, "*n ky kx"]:
+    """Frames shifted by ``[*n, 2]`` (x, y) px; of ``band`` the frequencies matter."""
+    along_y, along_x = phases(shifts_px[..., 1], band.fy), phases(shifts_px[..., 0], band.fx)
+    return ft * (along_y[..., :, None] * along_x[..., None, :])
 
 
 def radial_frequency(band: Band) -> Float[Tensor, "ky kx"]:
@@ -107,12 +101,13 @@ def without_lowest(weight: Float[Tensor, "ky kx"], band: Band) -> Float[Tensor, 
     return torch.where(radial_frequency(band) > 2.5 * step, weight, 0.0)
 
 
-def picture_of_band(ft: Complex[Tensor, "ky kx"], size: tuple[int, int]) -> Float[Tensor, "y x"]:
-    """The picture (rows, columns) of a band's coefficients; a size of small prime factors is fast to transform."""
-    up = ft.shape[0] // 2
-    padded = torch.zeros((size[0], size[1] // 2 + 1), dtype=ft.dtype, device=ft.device)
-    padded[: up + 1, : ft.shape[1]] = ft[up:]
-    padded[size[0] - up :, : ft.shape[1]] = ft[:up]
+def picture_of_band(ft: Complex[Tensor, "*n ky kx"], size: tuple[int, int]) -> Float[Tensor, "*n y x"]:
+    """Pictures (rows, columns) of bands' coefficients; a size of small prime factors is fast to transform."""
+    rows, columns = ft.shape[-2:]
+    up = rows // 2
+    padded = torch.zeros((*ft.shape[:-2], size[0], size[1] // 2 + 1), dtype=ft.dtype, device=ft.device)
+    padded[..., : up + 1, :columns] = ft[..., up:, :]
+    padded[..., size[0] - up :, :columns] = ft[..., :up, :]
     return irfft2(padded, size)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from halfmap.motion.band import Band, moved_frame, multiplicity, rows_first, sum_of_moved
+from halfmap.motion.band import Band, moved, multiplicity, phases, rows_first
 from halfmap.motion.likelihood_fast import add_derivatives, add_powers
 from halfmap.typing import Array, FloatArray
 
-_PARTS: Final = ("value", "gradient", "hessian")
+_AT_ONCE: Final = 2**26
+"""Coefficients that are worked on together in plain torch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class Derivatives:
 
 
 def derivatives(band: Band, shifts_px: FloatArray, weight: Float[Tensor, "ky kx"]) -> Derivatives:
-    """Correlate each frame with the sum of the other frames; numba on the CPU, plain torch elsewhere.
+    """Correlate each frame with the sum of the other frames.
 
     Parameters
     ----------
@@ -46,19 +47,19 @@ def derivatives(band: Band, shifts_px: FloatArray, weight: Float[Tensor, "ky kx"
     weight
         Of each coefficient, from ``Weighting.at``.
     """
-    if band.ft.device.type != "cpu":
-        return derivatives_plainly(band, shifts_px, weight)
     return derivatives_of_many(band.ft[None], band, shifts_px[None], weight).of(0)
 
 
 def derivatives_of_many(
     ft: Complex[Tensor, "p n ky kx"], band: Band, shifts_px: FloatArray, weight: Float[Tensor, "ky kx"]
 ) -> Derivatives:
-    """``derivatives`` of several sets of frames at shifts ``[p, n, 2]``; of ``band`` the frequencies matter."""
+    """``derivatives`` of several sets of frames at shifts ``[p, n, 2]``; of ``band`` the frequencies matter.
+
+    Numba on the CPU, plain torch elsewhere.
+    """
     if ft.device.type != "cpu":
-        each = [derivatives_plainly(replace(band, ft=one), at, weight) for one, at in zip(ft, shifts_px, strict=True)]
-        return Derivatives(*(np.stack([getattr(one, name) for one in each]) for name in _PARTS))
-    omega_y, omega_x = ((2.0 * math.pi * f).float().numpy() for f in (band.fy, band.fx))
+        return derivatives_plainly(ft, band, shifts_px, weight)
+    omega_y, omega_x = (omega.numpy() for omega in _omega(band))
     sums = np.zeros((*shifts_px.shape[:2], 6))
     times = (weight * multiplicity(band)).numpy()
     for one, along_y, along_x, into in zip(ft, *_phase_tables(band, shifts_px), sums, strict=True):
@@ -66,39 +67,40 @@ def derivatives_of_many(
     return _derivatives_of(sums)
 
 
-def derivatives_plainly(band: Band, shifts_px: FloatArray, weight: Float[Tensor, "ky kx"]) -> Derivatives:
-    """The plain torch form of ``derivatives``: the reference of the fast one, and the one for CUDA."""
+def derivatives_plainly(
+    ft: Complex[Tensor, "p n ky kx"], band: Band, shifts_px: FloatArray, weight: Float[Tensor, "ky kx"]
+) -> Derivatives:
+    """The plain torch form of ``derivatives_of_many``: the reference of the fast one, and the one for CUDA."""
     times = weight * multiplicity(band)
-    omega_y, omega_x = 2.0 * math.pi * band.fy[:, None], 2.0 * math.pi * band.fx[None, :]
-    total = sum_of_moved(band, shifts_px)
-    sums = np.zeros((len(shifts_px), 6))
-    for i, shift in enumerate(shifts_px):
-        moved = moved_frame(band, i, shift)
-        cross = moved.conj() * (total - moved) * times
-        real, imaginary = cross.real, cross.imag
+    omega_y, omega_x = _omega(band)
+    powers_x = torch.stack([torch.ones_like(omega_x), omega_x, omega_x**2], dim=1)
+    sums = []
+    for some in _chunks(ft):
+        frames = moved(ft[some], band, shifts_px[some])
+        cross = frames.conj() * (frames.sum(dim=1, keepdim=True) - frames) * times
+        real, imaginary = (cross.real @ powers_x).double(), (cross.imag @ powers_x[:, :2]).double()
         terms = (
-            real, -imaginary * omega_x, -imaginary * omega_y,
-            real * omega_x**2, real * omega_x * omega_y, real * omega_y**2,
+            real[..., 0], -imaginary[..., 1], -imaginary[..., 0] * omega_y,
+            real[..., 2], real[..., 1] * omega_y, real[..., 0] * omega_y**2,
         )  # fmt: skip
-        sums[i] = torch.stack([term.double().sum() for term in terms]).cpu().numpy()
-    return _derivatives_of(sums)
+        sums.append(torch.stack(terms, dim=-1).sum(dim=-2).cpu().numpy())
+    return _derivatives_of(np.concatenate(sums))
 
 
 def powers_of(band: Band, shifts_px: FloatArray) -> tuple[Float[Tensor, "ky kx"], Float[Tensor, "ky kx"]]:
-    """Power of the sum of the shifted frames, and sum of their powers; numba on the CPU, plain torch elsewhere."""
-    if band.ft.device.type != "cpu":
-        return powers_plainly(band, shifts_px)
+    """Power of the sum of the shifted frames, and sum of their powers."""
     return mean_powers_of_many(band.ft[None], band, shifts_px[None])
 
 
 def mean_powers_of_many(
     ft: Complex[Tensor, "p n ky kx"], band: Band, shifts_px: FloatArray
 ) -> tuple[Float[Tensor, "ky kx"], Float[Tensor, "ky kx"]]:
-    """``powers_of`` several sets of frames at shifts ``[p, n, 2]``, in the mean; of ``band`` the frequencies matter."""
+    """``powers_of`` several sets of frames at shifts ``[p, n, 2]``, in the mean; of ``band`` the frequencies matter.
+
+    Numba on the CPU, plain torch elsewhere.
+    """
     if ft.device.type != "cpu":
-        each = [powers_plainly(replace(band, ft=one), at) for one, at in zip(ft, shifts_px, strict=True)]
-        of_sums, of_eaches = (torch.stack(powers).mean(dim=0) for powers in zip(*each, strict=True))
-        return of_sums, of_eaches
+        return mean_powers_plainly(ft, band, shifts_px)
     of_sum, of_each = (np.zeros(tuple(ft.shape[2:]), np.float32) for _ in range(2))
     for one, along_y, along_x in zip(ft, *_phase_tables(band, shifts_px), strict=True):
         add_powers(rows_first(one), along_y, along_x, of_sum, of_each)
@@ -107,24 +109,36 @@ def mean_powers_of_many(
     return torch.from_numpy(of_sum), torch.from_numpy(of_each)
 
 
-def powers_plainly(band: Band, shifts_px: FloatArray) -> tuple[Float[Tensor, "ky kx"], Float[Tensor, "ky kx"]]:
-    """The plain torch form of ``powers_of``: the reference of the fast one, and the one for CUDA."""
-    of_each = torch.zeros_like(band.ft[0].real)
-    for frame in band.ft:
-        of_each += frame.abs().square()
-    return sum_of_moved(band, shifts_px).abs().square(), of_each
+def mean_powers_plainly(
+    ft: Complex[Tensor, "p n ky kx"], band: Band, shifts_px: FloatArray
+) -> tuple[Float[Tensor, "ky kx"], Float[Tensor, "ky kx"]]:
+    """The plain torch form of ``mean_powers_of_many``: the reference of the fast one, and the one for CUDA."""
+    of_sum, of_each = (torch.zeros(ft.shape[2:], device=ft.device) for _ in range(2))
+    for some in _chunks(ft):
+        of_sum += _power(moved(ft[some], band, shifts_px[some]).sum(dim=1)).sum(dim=0)
+        of_each += _power(ft[some]).sum(dim=(0, 1))
+    return of_sum / len(ft), of_each / len(ft)
+
+
+def _power(values: Complex[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    return values.real.square() + values.imag.square()
+
+
+def _chunks(ft: Complex[Tensor, "p n ky kx"]) -> list[slice]:
+    """Sets of frames that are worked on together."""
+    step = max(1, _AT_ONCE // max(ft[0].numel(), 1))
+    return [slice(first, first + step) for first in range(0, len(ft), step)]
+
+
+def _omega(band: Band) -> tuple[Float[Tensor, " ky"], Float[Tensor, " kx"]]:
+    """Radians per pixel of rows and columns."""
+    return (2.0 * math.pi * band.fy).float(), (2.0 * math.pi * band.fx).float()
 
 
 def _phase_tables(band: Band, shifts_px: FloatArray) -> tuple[Array, Array]:
     """Factors ``[p, n, ky]`` and, as real and imaginary parts, ``[p, 2, n, kx]``, whose products shift the frames."""
-    parts = []
-    for axis, frequencies in ((1, band.fy), (0, band.fx)):
-        turns = shifts_px[..., axis, None] * frequencies.double().numpy()
-        angle = (-2.0 * math.pi * (turns - np.rint(turns))).astype(np.float32)
-        parts.append((np.cos(angle), np.sin(angle)))
-    along_y = np.empty(parts[0][0].shape, np.complex64)
-    along_y.real, along_y.imag = parts[0]
-    return along_y, np.stack(parts[1], axis=1)
+    along_x = phases(shifts_px[..., 0], band.fx)
+    return phases(shifts_px[..., 1], band.fy).numpy(), torch.stack([along_x.real, along_x.imag], dim=1).numpy()
 
 
 def _derivatives_of(sums: FloatArray) -> Derivatives:

@@ -17,7 +17,7 @@ from halfmap.motion.band import (
     empty,
     fast_size,
     irfft2,
-    moved_frame,
+    moved,
     phases,
     picture_of_band,
     place_band,
@@ -165,7 +165,7 @@ class _Layout:
 
 def _cells(band: Band, i: int, shift_px: FloatArray, layout: _Layout) -> Float[Tensor, "p y x"]:
     """The fast twin of ``cells_plainly``."""
-    along_y, along_x = (phases(float(shift_px[axis]), f).numpy() for axis, f in ((1, band.fy), (0, band.fx)))
+    along_y, along_x = (phases(shift_px[axis], f).numpy() for axis, f in ((1, band.fy), (0, band.fx)))
     padded = np.empty((layout.small[0], layout.small[1] // 2 + 1), np.complex64)
     place_moved(band.ft[i].numpy(), along_y, along_x, padded)
     picture = irfft2(torch.from_numpy(padded), layout.small).numpy()
@@ -177,7 +177,7 @@ def _cells(band: Band, i: int, shift_px: FloatArray, layout: _Layout) -> Float[T
 
 def cells_plainly(band: Band, i: int, shift_px: FloatArray, layout: _Layout) -> Float[Tensor, "p y x"]:
     """Windowed cells of one shifted frame, in plain torch."""
-    picture = picture_of_band(moved_frame(band, i, shift_px), layout.small)
+    picture = picture_of_band(moved(band.ft[i], band, shift_px), layout.small)
     window = torch.as_tensor(np.outer(layout.taper_y, layout.taper_x), device=picture.device)
     rows, columns = window.shape
     corners = [(int(y), int(x)) for y in layout.corners_y for x in layout.corners_x]

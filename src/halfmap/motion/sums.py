@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from halfmap.motion.band import empty, irfft2
+from halfmap.motion.band import empty, irfft2, phases
 from halfmap.motion.sums_fast import accumulate
 from halfmap.motion.surface import LocalModel
 from halfmap.motion.warp import prefiltered, warp_added
@@ -238,11 +238,6 @@ def _phases(
     shape: tuple[int, int], shifts_px: FloatArray, device: torch.device
 ) -> tuple[Complex[Tensor, "n y"], Complex[Tensor, "n kx"]]:
     """Factors by rows and by columns whose product shifts each frame."""
-    phases = []
-    for frequency, shift in (
-        (torch.fft.fftfreq(shape[0], dtype=torch.float64), shifts_px[:, 1]),
-        (torch.fft.rfftfreq(shape[1], dtype=torch.float64), shifts_px[:, 0]),
-    ):
-        angle = -2.0 * math.pi * torch.as_tensor(shift, dtype=torch.float64)[:, None] * frequency[None, :]
-        phases.append(torch.complex(torch.cos(angle), torch.sin(angle)).to(torch.complex64).to(device))
-    return phases[0], phases[1]
+    fy = torch.fft.fftfreq(shape[0], dtype=torch.float64, device=device)
+    fx = torch.fft.rfftfreq(shape[1], dtype=torch.float64, device=device)
+    return phases(shifts_px[:, 1], fy), phases(shifts_px[:, 0], fx)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from halfmap.fourier.ordered_sums import sums_by_index
 from halfmap.motion.band import Band, multiplicity, radial_frequency, without_lowest
 from halfmap.motion.likelihood import powers_of
 from halfmap.typing import FloatArray
@@ -51,9 +52,8 @@ class Weighting:
         times = multiplicity(band).expand_as(frequency).double()
 
         def shells(values: Tensor) -> FloatArray:
-            out = torch.zeros(N_SHELLS + 1, dtype=torch.float64, device=values.device)
-            out.index_add_(0, shell, (values.double() * times).flatten())
-            return out[:N_SHELLS].cpu().numpy()
+            sums = sums_by_index(shell, (values.double() * times).flatten(), N_SHELLS + 1)
+            return sums[:N_SHELLS].cpu().numpy()
 
         found = shells(torch.ones_like(frequency))
         count = np.maximum(found, 1.0)

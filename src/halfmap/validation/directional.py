@@ -16,6 +16,7 @@ from torch import Tensor
 from halfmap.constants import FSC_HALF_MAP_THRESHOLD
 from halfmap.fourier.fsc import resolution_A, shell_of_threshold
 from halfmap.fourier.grid import friedel_weight
+from halfmap.fourier.ordered_sums import sums_by_index
 from halfmap.fourier.shells import n_shells, shell_index_3d
 from halfmap.geometry.sphere import direction_from_angles, fibonacci_directions
 from halfmap.typing import FloatArray
@@ -77,7 +78,7 @@ def directional_fsc(
     weight = friedel_weight((n,), first.device).double().expand(shell.shape)[inside]
     a, b = torch.view_as_real(first[inside]), torch.view_as_real(second[inside])
     sums = [
-        torch.bincount(index, (x * y).sum(-1).double() * weight, minlength=shells * len(centres)).view(shells, -1)
+        sums_by_index(index, (x * y).sum(-1).double() * weight, shells * len(centres)).view(shells, -1)
         for x, y in ((a, b), (a, a), (b, b))
     ]
     axes = fibonacci_directions(2 * n_axes)[:n_axes].to(first.device)

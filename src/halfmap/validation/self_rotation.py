@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from halfmap.fourier.crop import resample_3d
+from halfmap.fourier.ordered_sums import sums_by_index
 from halfmap.fourier.shells import shell_index_3d, shell_mean, spread
 from halfmap.fourier.transform import centred_irfftn, centred_rfftn
 from halfmap.fourier.windows import low_pass, soft_ball
@@ -248,7 +249,8 @@ def _without_radial_average(volume: Float[Tensor, "n n n"], centre_px: Float[Ten
     distance = (voxel_places(len(volume)) - centre_px).norm(dim=1)
     ring = (distance + 0.5).long().to(volume.device)
     values = volume.reshape(-1).double()
-    mean = torch.bincount(ring, values) / torch.bincount(ring).clamp_min(1)
+    count = torch.bincount(ring)
+    mean = sums_by_index(ring, values, len(count)) / count.clamp_min(1)
     return (values - mean[ring]).reshape(volume.shape).to(volume.dtype)
 
 

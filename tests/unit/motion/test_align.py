@@ -89,7 +89,7 @@ def test_derivatives_of_the_correlation_are_those_of_finite_differences():
         fy, fx = np.arange(-4, 5)[:, None] / 20.0, np.arange(5)[None] / 20.0
         return float((cross.numpy().astype(np.complex128) * np.exp(2j * np.pi * (fx * x + fy * y))).sum().real)
 
-    gradient, hessian = _derivatives(cross, band, np.array([0.3, -0.2]))
+    (gradient,), (hessian,) = _derivatives(cross[None], band, np.array([[0.3, -0.2]]))
     h = 1e-3
     along_x = (correlation(0.3 + h, -0.2) - correlation(0.3 - h, -0.2)) / (2 * h)
     along_y = (correlation(0.3, -0.2 + h) - correlation(0.3, -0.2 - h)) / (2 * h)

@@ -27,6 +27,7 @@ from torch import Tensor
 from halfmap.errors import HalfmapError
 from halfmap.fourier.fsc import fsc
 from halfmap.fourier.grid import real_space_radius_px
+from halfmap.fourier.ordered_sums import sums_by_index
 from halfmap.fourier.slices import prepare_volume
 from halfmap.fourier.windows import soft_ball
 from halfmap.geometry.rotations import in_plane, random_rotations
@@ -420,8 +421,8 @@ def spherical_average(volume: Float[Tensor, "n n n"]) -> Float[Tensor, "n n n"]:
     n_bins = int(inner.max()) + 2
     below, above = (1 - share, share)
     flat, index = volume.double().flatten(), inner.flatten()
-    total = torch.bincount(index, flat * below, n_bins) + torch.bincount(index + 1, flat * above, n_bins)
-    weight = torch.bincount(index, below, n_bins) + torch.bincount(index + 1, above, n_bins)
+    total = sums_by_index(index, flat * below, n_bins) + sums_by_index(index + 1, flat * above, n_bins)
+    weight = sums_by_index(index, below, n_bins) + sums_by_index(index + 1, above, n_bins)
     profile = total / weight.clamp_min(1e-30)
     return (profile[index] * below + profile[index + 1] * above).view_as(volume).to(volume.dtype)
 

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from halfmap.fourier.ordered_sums import sums_by_index
+
 
 class ShellSums:
     """Sums by optics group and shell, in float64."""
@@ -26,8 +28,8 @@ class ShellSums:
         n_groups, n_shells = self.total.shape
         index = (group[:, None] * n_shells + shell).reshape(-1)
         known = torch.where(informed, values, 0.0)
-        sums = torch.bincount(index, known.double().reshape(-1), minlength=n_groups * n_shells)
-        counts = torch.bincount(index, informed.double().reshape(-1), minlength=n_groups * n_shells)
+        sums = sums_by_index(index, known.double().reshape(-1), n_groups * n_shells)
+        counts = sums_by_index(index, informed.double().reshape(-1), n_groups * n_shells)
         self.total += sums.reshape(n_groups, n_shells).cpu()
         self.count += counts.reshape(n_groups, n_shells).cpu()
 

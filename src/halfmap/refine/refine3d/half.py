@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from halfmap.fourier.ordered_sums import sums_by_index
 from halfmap.fourier.slices import prepare_volume
 from halfmap.fourier.slicing import extract_pixels
 from halfmap.geometry.lattice_symmetry import split
@@ -236,8 +237,8 @@ def insert(
         model = extract_pixels(slices_of, rot, lattice.pixels, PADDING) * phases.conj()
         seen = (weighted.real * model.real + weighted.imag * model.imag).double().sum(dim=1)
         expected = (weights * (model.real.square() + model.imag.square())).double().sum(dim=1)
-        cross += torch.bincount(batch.group, seen, minlength=n_groups).cpu()
-        power += torch.bincount(batch.group, expected, minlength=n_groups).cpu()
+        cross += sums_by_index(batch.group, seen, n_groups).cpu()
+        power += sums_by_index(batch.group, expected, n_groups).cpu()
         scale = state.noise.scale.float().to(device)[batch.group][:, None]
         rest = batch.ft - scale * batch.ctf * model
         residual.add(batch.group, lattice.shell, rest.real.square() + rest.imag.square(), batch.ctf != 0)

@@ -456,7 +456,7 @@ class Refinement:
         reached_A = self._resolution_A(progress.fsc)
         return Refined(
             np.concatenate(self.rows), _joined([result.poses for result in results]), (half1, half2), whole,
-            progress.fsc, masked_fsc(half1, half2, everything), self.solvent.on(self.grid.box_px), reached_A,
+            progress.fsc, masked_fsc(half1, half2, everything).cpu(), self.solvent.on(self.grid.box_px), reached_A,
             progress.iterations, cutoff_A,
         )  # fmt: skip
 

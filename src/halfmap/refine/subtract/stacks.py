@@ -17,6 +17,7 @@ from torch import Tensor
 from halfmap.data.records import ImageSet
 from halfmap.errors import BadInputError
 from halfmap.fourier.crop import mirrored_index
+from halfmap.fourier.ordered_sums import sums_by_index
 from halfmap.fourier.threads import single_threaded_torch
 from halfmap.fourier.transform import centred_irfft2, centred_rfft2
 from halfmap.geometry.rotations import matrix_from_euler
@@ -138,7 +139,7 @@ def measure_stack(task: StackTask, *, plan: SubtractionPlan, slices: Path, devic
             squares = (expected.real.square() + expected.imag.square()).double().sum(dim=0) * weight
             shells = model.map_shells().clamp(max=n_shells - 1)
             for total, values in zip(sums, (products, squares), strict=True):
-                total += torch.bincount(shells, values, minlength=n_shells).cpu().numpy()
+                total += sums_by_index(shells, values, n_shells).cpu().numpy()
     return {"group": task.group, "cross": sums[0].tolist(), "power": sums[1].tolist()}
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from halfmap.fourier.grid import slabs
+from halfmap.fourier.ordered_sums import sums_by_index
 from halfmap.fourier.slices import empty_volume_ft, finish_rows
 from halfmap.fourier.slicing import insert_pixels
 from halfmap.geometry.lattice_symmetry import symmetrise
@@ -105,8 +106,8 @@ class Accumulator:
             share = torch.full(shell.shape, 2.0, dtype=torch.float64, device=shell.device)
             share[..., 0] = 1.0
             weighted = self.denominator[:, rows, : shell.shape[-1]] * share
-            total += torch.bincount(shell.flatten(), weighted.flatten(), minlength=n)
-            count += torch.bincount(shell.flatten(), share.flatten(), minlength=n)
+            total += sums_by_index(shell.flatten(), weighted.flatten(), n)
+            count += sums_by_index(shell.flatten(), share.flatten(), n)
         return (total / count)[: self.radius_px + 1]
 
     def volume(self, ssnr: Float[Tensor, " shells"] | None = None, box_px: int | None = None) -> Float[Tensor, "n n n"]:
