@@ -23,10 +23,11 @@ FACTORIES = (
 )  # fmt: skip
 CUDA = torch.device("cuda", 0)
 Method = Tensor
-MIXES = {Method.copy_, Method.__getitem__}
+MIXES = {Method.copy_}
+BAD_INDEX = "indices should be either on cpu or on the same device as the indexed tensor"
 WHOLE = {torch.stack, torch.cat, torch.einsum, torch.matmul, torch.bmm, torch.baddbmm, Method.matmul, Method.bmm}
 """Operations that take no numbers of the CPU among tensors of a device."""
-SEEN = set()
+
 UNORDERED = {
     torch.index_add, Method.index_add, Method.index_add_, torch.scatter_add, Method.scatter_add, Method.scatter_add_,
     Method.put_, torch.histc, Method.histc,
@@ -55,7 +56,7 @@ class OnDevice(Tensor):
             return _as_device(func(*args, **given))
 
     def cpu(self) -> Tensor:
-        return self.to("cpu")
+        return _to(self, "cpu")
 
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise TypeError("can't convert cuda:0 device type tensor to numpy")
@@ -85,8 +86,13 @@ def _check_devices(func: Callable[..., Any], values: list[Any]) -> None:
         into, where, what = values[0], values[1:-1], values[-1]
         by_index = any(isinstance(part, Tensor) for part in where)
         if not isinstance(into, OnDevice) and any(isinstance(part, OnDevice) for part in where):
-            raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
+            raise RuntimeError(f"{BAD_INDEX} (cpu)")
         values = [into, what] if by_index else []
+    if func is Method.__getitem__:
+        into, *where = values
+        if not isinstance(into, OnDevice) and any(isinstance(part, OnDevice) for part in where):
+            raise RuntimeError(f"{BAD_INDEX} (cpu)")
+        return
     foreign = [v for v in values if isinstance(v, Tensor) and not isinstance(v, OnDevice) and (v.dim() > 0 or strict)]
     if foreign and any(isinstance(v, OnDevice) for v in values):
         name = getattr(func, "__name__", func)
@@ -98,14 +104,6 @@ def _check_order(func: Callable[..., Any], args: tuple[Any, ...], given: Mapping
     whole = [v for v in (*args, *given.values()) if isinstance(v, Tensor)]
     rounded = any(v.is_floating_point() or v.is_complex() for v in whole)
     if rounded and (func in UNORDERED or func in (torch.bincount, Method.bincount)):
-        import os
-
-        if os.environ.get("COLLECT"):
-            import traceback
-
-            f = traceback.extract_stack()[-3]
-            SEEN.add(f"{f.filename}:{f.lineno}")
-            return
         raise RuntimeError(f"{func.__name__} of rounded numbers does not repeat its bits on CUDA")
 
 

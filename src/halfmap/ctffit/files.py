@@ -47,7 +47,7 @@ class MicrographFiles:
     """Whether to fit how defocus changes over the micrograph."""
 
 
-def process_micrograph(files: MicrographFiles, *, device: str) -> dict[str, Any]:
+def process_micrograph(files: MicrographFiles) -> dict[str, Any]:
     """Fit one micrograph and write ``<stem>_ctf.mrc`` and ``<stem>_ctf.star``.
 
     Returns
@@ -56,10 +56,10 @@ def process_micrograph(files: MicrographFiles, *, device: str) -> dict[str, Any]
         JSON-able figures, under names of ``data.columns`` where there are any.
     """
     micrograph = _micrograph(files.micrograph) if files.local or files.power_spectrum is None else None
-    spectrum, power = _spectrum(files, micrograph, device)
+    spectrum, power = _spectrum(files, micrograph)
     estimate = estimate_ctf(spectrum, files.microscope, files.settings)
     if micrograph is not None:
-        image = torch.from_numpy(micrograph).to(device)
+        image = torch.from_numpy(micrograph)
         spectrum, estimate = on_finer_grid(
             image, files.pixel_size_A, spectrum, estimate, files.microscope, files.settings, power
         )
@@ -157,12 +157,10 @@ def _micrograph(path: Path) -> FloatArray:
     return np.ascontiguousarray(image, dtype=np.float32)
 
 
-def _spectrum(
-    files: MicrographFiles, micrograph: FloatArray | None, device: str
-) -> tuple[Spectrum, Float[Tensor, "y half"] | None]:
+def _spectrum(files: MicrographFiles, micrograph: FloatArray | None) -> tuple[Spectrum, Float[Tensor, "y half"] | None]:
     """The stored spectrum, or that of the micrograph with the full power that it was made from."""
     if files.power_spectrum is None:
-        image = torch.from_numpy(micrograph).to(device)
+        image = torch.from_numpy(micrograph)
         power = micrograph_power(image)
         return spectrum_of_power(power, image.shape, files.pixel_size_A), power
     amplitude, pixel_size_A = read_image(files.power_spectrum)

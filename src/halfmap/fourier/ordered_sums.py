@@ -6,8 +6,9 @@ On CUDA ``index_add_`` and ``bincount`` with weights add in an order that change
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float, Inexact, Int
-from torch import Tensor, bincount, zeros
+from torch import Tensor
 
 
 def add_at(target: Inexact[Tensor, " m"], index: Int[Tensor, " n"], values: Inexact[Tensor, " n"]) -> None:
@@ -21,7 +22,7 @@ def add_at(target: Inexact[Tensor, " m"], index: Int[Tensor, " n"], values: Inex
 def sums_by_index(index: Int[Tensor, " n"], values: Float[Tensor, " n"], length: int) -> Float[Tensor, " m"]:
     """Sum of the values of each index from 0; all indices are below ``length``."""
     if values.device.type == "cpu":
-        return bincount(index, values, minlength=length)
-    sums = zeros(length, dtype=values.dtype, device=values.device)
+        return torch.bincount(index, values, minlength=length)
+    sums = torch.zeros(length, dtype=values.dtype, device=values.device)
     add_at(sums, index, values)
     return sums

@@ -102,14 +102,16 @@ def peak_device_memory_GB() -> float | None:
 
 
 def resolve_device(asked: str, *, uses_accelerator: bool) -> str:
-    """Turn ``auto`` into ``cuda`` or ``cpu``; imports torch only where an accelerator could be.
+    """Turn ``auto`` into ``cuda`` or ``cpu``; ``cpu`` for a step that has no use for an accelerator.
+
+    Imports torch only where an accelerator could be.
 
     Raises
     ------
     HalfmapError
         If a CUDA device is asked for and torch cannot use it.
     """
-    if asked == "cpu" or (asked == "auto" and not uses_accelerator):
+    if asked == "cpu" or not uses_accelerator:
         return "cpu"
     driver = any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/dxg"))
     if asked == "auto" and not driver:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +26,7 @@ def run(job: JobContext, inputs: Mapping[str, list[Path]], options: CtfOptions) 
     micrographs = image_set_from(inputs["micrographs"], "micrographs", options, seed=job.seed)
     stems = [job.folder / "micrographs" / stem for stem in output_stems(micrographs["micrograph_name"].tolist())]
     items = micrograph_files(micrographs, stems, options)
-    work = partial(process_micrograph, device=job.device)
-    results = job.each("ctf", items, work, key=lambda item: str(item.micrograph))
+    results = job.each("ctf", items, process_micrograph, key=lambda item: str(item.micrograph))
     done = [(i, result.value) for i, result in enumerate(results) if result.value is not None]
     fitted = with_ctf(micrographs, done, options)
     write_image_set(job.folder / "micrographs.star", fitted)
@@ -62,6 +60,5 @@ STEP = Step(
         Citation("rohou2015", "Rohou, A. & Grigorieff, N. (2015). CTFFIND4: Fast and accurate defocus estimation from "
                  "electron micrographs. J. Struct. Biol. 192, 216-221.", "10.1016/j.jsb.2015.08.008"),
     ),
-    uses_accelerator=True,
     example="halfmap ctf mc/micrographs.star --out ctf",
 )  # fmt: skip

@@ -27,7 +27,7 @@ def task(folder, titan, *, power_spectrum=None):
 def test_a_stored_spectrum_is_fitted_and_its_files_agree(make_spectrum, titan, tmp_path):
     spectrum = make_spectrum(15000, 14400, 30)
     write_image(tmp_path / "a_ps.mrc", centred_amplitude(spectrum.power), 1.4)
-    value = process_micrograph(task(tmp_path, titan, power_spectrum=tmp_path / "a_ps.mrc"), device="cpu")
+    value = process_micrograph(task(tmp_path, titan, power_spectrum=tmp_path / "a_ps.mrc"))
     assert abs(value["defocus_u_A"] - 15000) < 50
     picture, _ = read_image(value["ctf_image_name"])
     assert picture.shape == (512, 512)
@@ -43,13 +43,13 @@ def test_a_stored_spectrum_is_fitted_and_its_files_agree(make_spectrum, titan, t
 def test_a_micrograph_that_is_too_small_is_an_error(titan, tmp_path):
     write_image(tmp_path / "a.mrc", np.random.default_rng(0).normal(size=(64, 300)).astype(np.float32), 1.4)
     with pytest.raises(BadInputError, match=r"a\.mrc.*at least 128"):
-        process_micrograph(task(tmp_path, titan), device="cpu")
+        process_micrograph(task(tmp_path, titan))
 
 
 def test_a_spectrum_that_is_not_square_is_an_error(titan, tmp_path):
     write_image(tmp_path / "a_ps.mrc", np.random.default_rng(0).random((64, 128)).astype(np.float32), 1.4)
     with pytest.raises(BadInputError, match="--no-power-spectra"):
-        process_micrograph(task(tmp_path, titan, power_spectrum=tmp_path / "a_ps.mrc"), device="cpu")
+        process_micrograph(task(tmp_path, titan, power_spectrum=tmp_path / "a_ps.mrc"))
 
 
 def test_two_optics_groups_keep_their_constants_and_columns_pass_through(tmp_path):
@@ -91,7 +91,7 @@ def test_apoferritin_micrographs_agree_with_ctffind(shared_data, tmp_path):
         files = MicrographFiles(
             path, None, tmp_path / path.stem, 1.5, Microscope(300.0, 2.7, 0.07), FitSettings(), True
         )
-        value, expected = process_micrograph(files, device="cpu"), reference[path.stem]
+        value, expected = process_micrograph(files), reference[path.stem]
         assert abs(value["defocus_u_A"] - float(expected["defocus_u_A"])) < 170
         assert abs(value["defocus_v_A"] - float(expected["defocus_v_A"])) < 170
         assert value["ctf_fit_resolution_A"] < 6

@@ -159,7 +159,7 @@ def test_the_files_of_a_tilted_micrograph_hold_its_surface(tilted_micrograph, ti
     image, slope = tilted_micrograph(30.0, 130.0)
     write_image(tmp_path / "a.mrc", image, PIXEL_A)
     files = MicrographFiles(tmp_path / "a.mrc", None, tmp_path / "a", PIXEL_A, titan, FitSettings(), local=True)
-    value = process_micrograph(files, device="cpu")
+    value = process_micrograph(files)
     assert value["defocus_surface"] == "plane"
     assert value["specimen_tilt_rad"] / DEG == pytest.approx(30.0, abs=2.5)
     assert abs(value["defocus_u_A"] - DEFOCUS.u_A) < 60.0
@@ -188,7 +188,7 @@ def test_a_small_micrograph_is_fitted_as_a_whole_only(titan, tmp_path):
     image = np.random.default_rng(0).normal(size=(300, 300)).astype(np.float32)
     write_image(tmp_path / "a.mrc", image, PIXEL_A)
     files = MicrographFiles(tmp_path / "a.mrc", None, tmp_path / "a", PIXEL_A, titan, FitSettings(), local=True)
-    value = process_micrograph(files, device="cpu")
+    value = process_micrograph(files)
     assert value["defocus_surface"] == "not fitted"
     assert value["defocus_slope_x"] == 0.0
     assert np.isnan(value["specimen_tilt_rad"])

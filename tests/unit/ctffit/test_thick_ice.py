@@ -34,7 +34,7 @@ def fitted(folder, thickness_A, seed, tilt_deg=0.0):
     files = MicrographFiles(
         folder / "a.mrc", None, folder / "a", PIXEL_A, MICROSCOPE, FitSettings(), local=tilt_deg > 0
     )
-    return process_micrograph(files, device="cpu")
+    return process_micrograph(files)
 
 
 @pytest.mark.parametrize("thickness_A", [60.0, 1800.0])
