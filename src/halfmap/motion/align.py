@@ -167,16 +167,14 @@ def _search_widely(band: Band, shape: tuple[int, int], max_shift_px: float) -> t
     allowed = (y.abs()[:, None] * step_y <= max_shift_px) & (x.abs()[None, :] * step_x <= max_shift_px)
     n = len(band.ft)
     shifts, share = np.zeros((n, 2)), 1.0 - 1.0 / n
-    height: FloatArray = np.zeros(n)
     correlations = correlation_maps if band.ft.device.type == "cpu" else correlation_maps_plainly
     for _ in range(3):
         maps = correlations(band, shifts, weight, (ny, nx))
         peak = torch.where(allowed, maps, -torch.inf).flatten(1).argmax(dim=1).cpu().numpy()
         place, value = _parabolic_peaks(maps, peak // nx, peak % nx)
-        height = _peak_heights(maps, value)
         shifts += share * (place * (step_x, step_y) - shifts)
         shifts -= shifts.mean(axis=0)
-    return shifts, float(np.median(height)) > STANDS_OUT
+    return shifts, float(np.median(_peak_heights(maps, value))) > STANDS_OUT
 
 
 def correlation_maps(
