@@ -33,6 +33,8 @@ def one_item(item: str, *, folder: str, length: int, pause: float, seed: int) ->
         raise BadInputError(item, "content", found="bad", expected="good", remedy="Write good into it.")
     if text == "bug":
         raise ZeroDivisionError("one over nothing")
+    if text == "large":
+        raise MemoryError("16 EiB wanted")
     if text == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(pause)

@@ -8,11 +8,15 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from halfmap.errors import HalfmapError
 
 Work = Callable[[Any], Mapping[str, Any]]
+MORE_MEMORY: Final = (
+    "Give fewer --threads, particles with larger pixels or in smaller boxes, or a machine with more memory; "
+    "where a GPU's memory ran out, --device cpu."
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,13 @@ def _attempt(index: int, work: Work, item: Any) -> Outcome:
     except HalfmapError as error:
         return Outcome(index, None, error.message, error.remedy)
     except Exception as error:
-        return Outcome(index, None, f"{type(error).__name__}: {error}", details=traceback.format_exc())
+        remedy = MORE_MEMORY if memory_ran_out(error) else ""
+        return Outcome(index, None, f"{type(error).__name__}: {error}", remedy, details=traceback.format_exc())
+
+
+def memory_ran_out(error: Exception) -> bool:
+    """Whether this is Python's error of that kind or torch's, which is not imported for it."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def json_copy(value: Mapping[str, Any]) -> dict[str, Any]:

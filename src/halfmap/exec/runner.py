@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from halfmap import __version__
 from halfmap.errors import HalfmapError, StepFailedError
-from halfmap.exec.executor import finite, json_copy
+from halfmap.exec.executor import MORE_MEMORY, finite, json_copy, memory_ran_out
 from halfmap.exec.running import LOG_FILE, NOW, PROGRESS_PAGE, ChooseExecutor, RunningJob
 from halfmap.exec.screen import PlainScreen, Screen, clock
 from halfmap.jobs import checkpoint, items
@@ -215,11 +215,7 @@ def _perform(job: RunningJob, record: JobRecord, inputs: Mapping[str, Sequence[P
         raise
     except Exception as error:
         job.write_log(traceback.format_exc())
-        failure = FailureRecord(
-            code="unexpected",
-            message=f"{type(error).__name__}: {error}",
-            remedy=f"This is a fault of halfmap; please report it with {job.folder / LOG_FILE}.",
-        )
+        failure = _unforeseen(error, job.folder)
         attempt.ended("fail", failure=failure)
         raise StepFailedError(failure.message, remedy=failure.remedy, code=failure.code) from error
     done = attempt.ended("finish", outputs=outputs, figures=figures)
@@ -227,6 +223,15 @@ def _perform(job: RunningJob, record: JobRecord, inputs: Mapping[str, Sequence[P
     last = done.runs[-1]
     job.log(f"finished {job.folder} in {clock(last.wall_s or 0)}, {clock(last.cpu_s or 0)} of CPU")
     return done
+
+
+def _unforeseen(error: Exception, folder: Path) -> FailureRecord:
+    """What to say of an error that no step gave a reason for."""
+    message = f"{type(error).__name__}: {error}"
+    if memory_ran_out(error):
+        return FailureRecord(code="out-of-memory", message=message, remedy=MORE_MEMORY)
+    remedy = f"This is a fault of halfmap; please report it with {folder / LOG_FILE}."
+    return FailureRecord(code="unexpected", message=message, remedy=remedy)
 
 
 class _Attempt:

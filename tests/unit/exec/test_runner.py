@@ -132,6 +132,24 @@ def test_bad_item_is_passed_over_and_listed(texts, run_job, tmp_path):
     assert "Traceback" in (tmp_path / "job" / "run.log").read_text()
 
 
+def test_memory_that_ran_out_is_no_fault_of_the_program(texts, run_job, tmp_path):
+    run_job(texts("a", "large", *"cdefgh"))
+    listed = json.loads((tmp_path / "job" / "failures.json").read_text())
+    assert [(row["error"], "--threads" in row["remedy"]) for row in listed] == [("MemoryError: 16 EiB wanted", True)]
+
+    class OutOfMemoryError(RuntimeError):
+        """As torch calls it."""
+
+    def too_large(*_):
+        raise OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(StepFailedError, match="CUDA out of memory"):
+        run_job(texts("a"), step=replace(STEP, run=too_large), out=tmp_path / "other")
+    failure = JobRecord.load(tmp_path / "other").failure
+    assert failure.code == "out-of-memory"
+    assert "--device cpu" in failure.remedy
+
+
 def test_too_many_bad_items_fail_with_the_commonest_reason(texts, run_job, tmp_path):
     with pytest.raises(StepFailedError, match=r"2 of them like t\d\.txt: .*content is bad.*Write good into it"):
         run_job(texts("bad", "b", "bug", "d", "bad", "f"), max_failed_frac=0.34)
