@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY = PASSIVE
 .PHONY: help demo test test-fast lint types imports docs docs-check bench clean
 
 help:
-	@echo "make demo       simulate movies and take them to a validated map (some ten minutes on 2 cores)"
+	@echo "make demo       simulate movies and take them to a validated map (some three minutes on 2 cores)"
 	@echo "make test       all tests"
 	@echo "make test-fast  the tests that take seconds"
 	@echo "make lint       style, types, import contracts"
