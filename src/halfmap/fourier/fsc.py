@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Final
 
 import torch
 from jaxtyping import Complex, Float, Int
@@ -14,6 +16,20 @@ from halfmap.fourier.shells import n_shells, shell_index_2d, shell_index_3d, she
 
 BRIDGED_SIGMAS = 1.5
 """What shells beyond a fall must show, in standard deviations of noise, for the fall to be passed over."""
+
+
+@dataclass(frozen=True)
+class Independence:
+    """How much of an FSC is independent of the rest of it, within a mask and under a symmetry."""
+
+    joined: int = 0
+    """Shells to each side that a mask joins with each shell (:func:`joined_shells`)."""
+    frac: float = 1.0
+    """Share of a shell's values that are independent: the mask's of the box, over the order of a point group."""
+
+
+WHOLE_BOX: Final = Independence()
+"""No mask and no symmetry."""
 
 
 def fsc(a: Float[Tensor, "z y x"], b: Float[Tensor, "_ _ _"]) -> Float[Tensor, " shells"]:
@@ -68,25 +84,25 @@ def noise_variance(shells: Int[Tensor, " n"], independent_frac: float) -> Float[
 def shell_of_threshold(
     correlation: Float[Tensor, " shells"],
     threshold: float,
-    joined: int = 0,
-    independent_frac: float = 1.0,
+    independence: Independence = WHOLE_BOX,
     recovered: float | None = None,
 ) -> float:
     """Shell at which a curve first falls below a threshold, interpolated linearly between shells.
 
     The last shell if it never does; 0 if it does so from shell 1 on (shell 0 is the mean and says nothing).
 
-    With ``joined`` shells to each side that are not independent of one within a mask (:func:`joined_shells`), a fall is
-    passed over if the mean of the next ``2 joined + 1`` shells, from its own on, is neither below ``recovered`` (the
-    threshold if absent) nor within chance (1.5 standard deviations, :func:`noise_variance`). A small or symmetric
-    particle has so few independent values in a shell that single ones fall by chance; a curve that stays down is read
+    Where a mask joins shells, a fall is passed over if the mean of the next ``2 joined + 1`` shells, from its own on,
+    is neither below ``recovered`` (the threshold if absent) nor within chance (1.5 standard deviations,
+    :func:`noise_variance`). A small or symmetric particle has so few independent values in a shell that single ones
+    fall by chance; a curve that stays down is read
     where it falls.
     """
     last, least = len(correlation) - 1, threshold if recovered is None else recovered
     for shell in (torch.nonzero(correlation[1:] < threshold)[:, 0] + 1).tolist():
-        if joined:
-            window = torch.arange(shell, min(shell + 2 * joined + 1, last + 1), device=correlation.device)
-            chance = float(noise_variance(window, independent_frac).sum().sqrt()) / len(window)
+        if independence.joined:
+            end = min(shell + 2 * independence.joined + 1, last + 1)
+            window = torch.arange(shell, end, device=correlation.device)
+            chance = float(noise_variance(window, independence.frac).sum().sqrt()) / len(window)
             if float(correlation[window].mean()) >= max(least, BRIDGED_SIGMAS * chance):
                 continue
         if shell == 1:
@@ -120,12 +136,11 @@ def resolution_A(
     threshold: float,
     box_px: int,
     pixel_size_A: float,
-    joined: int = 0,
-    independent_frac: float = 1.0,
+    independence: Independence = WHOLE_BOX,
     recovered: float | None = None,
 ) -> float:
     """Resolution in Å at :func:`shell_of_threshold`; infinite if a curve never rises above the threshold."""
-    shell = shell_of_threshold(correlation, threshold, joined, independent_frac, recovered)
+    shell = shell_of_threshold(correlation, threshold, independence, recovered)
     return resolution_of_shell_A(shell, box_px, pixel_size_A)
 
 

@@ -13,7 +13,14 @@ from torch import Tensor
 
 from halfmap.constants import FSC_TRUTH_THRESHOLD
 from halfmap.data.records import Volume
-from halfmap.fourier.fsc import correlation_of_transforms, fsc, joined_shells, last_shell_above, resolution_A
+from halfmap.fourier.fsc import (
+    Independence,
+    correlation_of_transforms,
+    fsc,
+    joined_shells,
+    last_shell_above,
+    resolution_A,
+)
 from halfmap.fourier.regrid import regrid_3d
 from halfmap.io.mrc import read_volume
 from halfmap.postprocess.options import CompareOptions
@@ -105,7 +112,7 @@ def compare_maps(volume: Volume, reference: Float[Tensor, "z y x"], options: Com
         fsc_masked=correlation_of_transforms(*transforms).numpy(),
         fsc_averaged=averaged.numpy(),
         resolution_A=resolution_A(
-            averaged, FSC_TRUTH_THRESHOLD, data.shape[0], size_A, joined, float(mask.double().mean())
+            averaged, FSC_TRUTH_THRESHOLD, data.shape[0], size_A, Independence(joined, float(mask.double().mean()))
         ),
         finest_A=data.shape[0] * size_A / last_shell if last_shell else math.inf,
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from halfmap.constants import FSC_HALF_MAP_RECOVERED, FSC_HALF_MAP_THRESHOLD
 from halfmap.fourier.fsc import (
+    Independence,
     correlation_of_transforms,
     joined_shells,
     resolution_A,
@@ -84,7 +85,8 @@ class FscCurves:
 
     def _shell(self, curve: FloatArray, threshold: float) -> float:
         recovered = max(threshold, FSC_HALF_MAP_RECOVERED)
-        return shell_of_threshold(torch.from_numpy(curve), threshold, self.joined, self.mask_fraction, recovered)
+        independence = Independence(self.joined, self.mask_fraction)
+        return shell_of_threshold(torch.from_numpy(curve), threshold, independence, recovered)
 
     def frequency_per_A(self) -> FloatArray:
         """Spatial frequency of each shell in 1/Å."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from halfmap.errors import HalfmapError
-from halfmap.fourier.fsc import frc, fsc, last_shell_above, resolution_A, shell_of_threshold
+from halfmap.fourier.fsc import Independence, frc, fsc, last_shell_above, resolution_A, shell_of_threshold
 
 
 def noise(n: int, seed: int, dimensions: int = 3) -> torch.Tensor:
@@ -59,17 +59,17 @@ def test_resolution_is_interpolated_at_the_first_crossing():
 def test_falls_that_the_next_shells_do_not_share_are_passed_over_within_a_mask():
     curve = torch.tensor([1.0, 1.0, 0.9, 0.1, 0.7, 0.6, 0.4, 0.1, 0.0, 0.1, 0.0], dtype=torch.float64)
     assert shell_of_threshold(curve, 0.143) == pytest.approx(2 + 0.757 / 0.8)
-    assert shell_of_threshold(curve, 0.143, joined=1) == pytest.approx(6 + 0.257 / 0.3)
+    assert shell_of_threshold(curve, 0.143, Independence(1)) == pytest.approx(6 + 0.257 / 0.3)
     stays_down = torch.tensor([1.0, 1.0, 0.9, 0.1, 0.1, 0.1, 0.1, 0.9, 0.0], dtype=torch.float64)
-    assert shell_of_threshold(stays_down, 0.143, joined=1) == shell_of_threshold(stays_down, 0.143)
+    assert shell_of_threshold(stays_down, 0.143, Independence(1)) == shell_of_threshold(stays_down, 0.143)
     falls_in_steps = torch.tensor([1.0, 0.6, 0.1, 0.2, 0.2, 0.13, 0.0, 0.0, 0.0], dtype=torch.float64)
-    assert shell_of_threshold(falls_in_steps, 0.143, joined=1) == pytest.approx(4 + 0.057 / 0.07)
+    assert shell_of_threshold(falls_in_steps, 0.143, Independence(1)) == pytest.approx(4 + 0.057 / 0.07)
     # A curve that lingers about the threshold is read where it falls, if more is asked for.
     lingers = torch.tensor([1.0, 0.6, 0.1, 0.2, 0.2, 0.2, 0.0, 0.0, 0.0], dtype=torch.float64)
-    assert shell_of_threshold(lingers, 0.143, joined=1) == pytest.approx(5 + 0.057 / 0.2)
-    assert shell_of_threshold(lingers, 0.143, joined=1, recovered=0.25) == pytest.approx(1 + 0.457 / 0.5)
+    assert shell_of_threshold(lingers, 0.143, Independence(1)) == pytest.approx(5 + 0.057 / 0.2)
+    assert shell_of_threshold(lingers, 0.143, Independence(1), recovered=0.25) == pytest.approx(1 + 0.457 / 0.5)
     # What noise shows in so few independent values is no reason to go on.
-    assert shell_of_threshold(curve, 0.143, joined=1, independent_frac=0.01) == pytest.approx(2 + 0.757 / 0.8)
+    assert shell_of_threshold(curve, 0.143, Independence(1, 0.01)) == pytest.approx(2 + 0.757 / 0.8)
 
 
 def test_curves_that_never_cross():

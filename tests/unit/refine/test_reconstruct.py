@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from halfmap.fourier.crop import crop_rfftn, pad_3d, resample_3d
-from halfmap.fourier.fsc import fsc, resolution_A
+from halfmap.fourier.fsc import Independence, fsc, resolution_A
 from halfmap.fourier.shells import shell_index_3d
 from halfmap.fourier.transform import centred_irfftn
 from halfmap.fourier.windows import soft_ball
@@ -141,19 +141,19 @@ def _radius(n):
 
 def test_regularisation_follows_the_fsc():
     curve = torch.tensor([1.0, 1.0, 0.9, 0.5, 0.2, 0.04, 0.3, 0.1]).double()
-    assert trusted(curve, 0.1)[5:].tolist() == [0.0, 0.0, 0.0]
-    assert float(ssnr_of_half(trusted(curve, 0.1))[3]) == pytest.approx(1.0)
-    assert reach(curve, 0.143, 0.1) == 4
-    assert reach(torch.zeros(6).double(), 0.143, 0.1) == 1
+    assert trusted(curve, Independence(frac=0.1))[5:].tolist() == [0.0, 0.0, 0.0]
+    assert float(ssnr_of_half(trusted(curve, Independence(frac=0.1)))[3]) == pytest.approx(1.0)
+    assert reach(curve, 0.143, Independence(frac=0.1)) == 4
+    assert reach(torch.zeros(6).double(), 0.143, Independence(frac=0.1)) == 1
 
 
 def test_shells_past_a_dip_count_if_they_are_above_chance():
     curve = torch.cat([torch.ones(20), torch.tensor([0.1, 0.0, -0.02, 0.03]), torch.full((12,), 0.4), torch.zeros(28)])
-    assert reach(curve.double(), 0.143, 0.05) in (36, 37)
-    assert trusted(curve.double(), 0.05)[22] == 0
-    assert float(trusted(curve.double(), 0.05)[30]) == pytest.approx(0.4)
+    assert reach(curve.double(), 0.143, Independence(frac=0.05)) in (36, 37)
+    assert trusted(curve.double(), Independence(frac=0.05))[22] == 0
+    assert float(trusted(curve.double(), Independence(frac=0.05))[30]) == pytest.approx(0.4)
     # The same values are chance where so little of the box is independent.
-    assert reach(curve.double(), 0.143, 5e-4) == 19
+    assert reach(curve.double(), 0.143, Independence(frac=5e-4)) == 19
 
 
 def test_noise_hardly_ever_counts():
@@ -165,7 +165,7 @@ def test_noise_hardly_ever_counts():
         first, second = (torch.randn(n, n, n, generator=generator) for _ in range(2))
         curve = corrected_fsc(first, second, mask)
         curve[:6] = 0.9
-        reached.append(reach(curve, 0.05, float(mask.mean())))
+        reached.append(reach(curve, 0.05, Independence(frac=float(mask.mean()))))
     assert sum(shell > 7 for shell in reached) <= 1
 
 

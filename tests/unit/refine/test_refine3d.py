@@ -6,7 +6,7 @@ import torch
 
 from halfmap.data.records import Volume
 from halfmap.errors import HalfmapError
-from halfmap.fourier.fsc import fsc, resolution_A
+from halfmap.fourier.fsc import Independence, fsc, resolution_A
 from halfmap.geometry.rotations import angular_distance_rad
 from halfmap.geometry.symmetry import nearest_equivalent, point_group
 from halfmap.refine.images.lattice import MapGrid
@@ -57,7 +57,7 @@ def with_true_poses(data, grid, diameter_A, mask, symmetry="C1"):
     curve = corrected_fsc(sums[0].volume(), sums[1].volume(), mask)
     independent_frac = float(mask.mean()) / len(point_group(symmetry))
     sums[0].add(sums[1])
-    return sums[0].volume(ssnr_of_whole(trusted(curve, independent_frac)))
+    return sums[0].volume(ssnr_of_whole(trusted(curve, Independence(frac=independent_frac))))
 
 
 def truth_resolution(volume, truth, mask, grid):

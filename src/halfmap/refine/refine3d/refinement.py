@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 from halfmap.constants import FSC_HALF_MAP_RECOVERED, FSC_HALF_MAP_THRESHOLD
 from halfmap.data.records import Volume
 from halfmap.errors import HalfmapError
-from halfmap.fourier.fsc import resolution_A
+from halfmap.fourier.fsc import Independence, resolution_A
 from halfmap.fourier.threads import single_threaded_torch
 from halfmap.fourier.windows import even_fast_size
 from halfmap.geometry.symmetry import point_group
@@ -224,8 +224,7 @@ class Refinement:
                     self.session.show(partial(self._shown, self.look, halves, progress))
             refined = self._outcome(results, progress)
             del results
-            self._judge(refined)
-            return refined
+            return self._judged(refined)
 
     # --- one iteration ---------------------------------------------------------------------------
 
@@ -275,18 +274,18 @@ class Refinement:
         return curve
 
     def _resolution_A(self, curve: Tensor) -> float:
-        joined, independent_frac = self.solvent.joined_shells(), self._independent_frac()
         return resolution_A(
-            curve, FSC_HALF_MAP_THRESHOLD, self.grid.box_px, self.grid.pixel_size_A, joined, independent_frac,
+            curve, FSC_HALF_MAP_THRESHOLD, self.grid.box_px, self.grid.pixel_size_A, self._independence(),
             FSC_HALF_MAP_RECOVERED,
         )  # fmt: skip
 
     def _trusted(self, curve: Tensor) -> Tensor:
-        return trusted(curve, self._independent_frac(), self.solvent.joined_shells())
+        return trusted(curve, self._independence())
 
-    def _independent_frac(self) -> float:
-        """Share of a shell's Fourier coefficients that are independent within the mask and under the symmetry."""
-        return self.solvent.volume_frac() / len(point_group(self.options.symmetry))
+    def _independence(self) -> Independence:
+        """Of the shells of an FSC within the mask and under the symmetry."""
+        frac = self.solvent.volume_frac() / len(point_group(self.options.symmetry))
+        return Independence(self.solvent.joined_shells(), frac)
 
     def _box_px(self, radius_px: int) -> int:
         """Voxels along the box of a map with so many shells, and those that a mask adds."""
@@ -297,7 +296,7 @@ class Refinement:
         self, halves: list[HalfState], results: list[HalfResult], curve: Tensor, progress: _Progress, cpu_s: float
     ) -> None:
         """Write down what happened, and decide how the next iteration is done."""
-        shell = reach(curve, FSC_HALF_MAP_THRESHOLD, self._independent_frac(), self.solvent.joined_shells())
+        shell = reach(curve, FSC_HALF_MAP_THRESHOLD, self._independence())
         # Of the shells that every iteration inserts: what the last one adds beyond is no gain.
         content = float(self._trusted(curve)[1 : self._ahead_px(progress) + 1].sum())
         turned = torch.cat([r.turned_rad for r in results])
@@ -460,21 +459,25 @@ class Refinement:
             progress.iterations, cutoff_A,
         )  # fmt: skip
 
-    def _judge(self, refined: Refined) -> None:
-        """Say so where the result is no evidence of a structure."""
+    def _judged(self, refined: Refined) -> Refined:
+        """Say so where the result is no evidence of a structure, and state no resolution that a mask spread."""
         given_A = self.initial_resolution_A
         given_px = min(math.floor(self.grid.shell_of_resolution(given_A)), self.grid.nyquist_px)
         agree = f"The halves agree to {refined.resolution_A:.1f} Å"
-        if refined.resolution_A > NO_GAIN * given_A:
+        doubt, own_A = "", refined.resolution_A
+        if own_A > NO_GAIN * given_A:
             doubt = f"{agree} only, no further than the starting map was given ({given_A:.3g} Å)"
-        elif self._resolution_A(own_fsc(*refined.half_maps, refined.mask, given_px)) > NO_GAIN * given_A:
-            doubt = f"{agree}, but beyond the {given_A:.3g} Å of the starting map only as a mask spreads what is shared"
         else:
-            doubt = ""
+            own_A = max(own_A, self._resolution_A(own_fsc(*refined.half_maps, refined.mask, given_px)))
+            if own_A > NO_GAIN * given_A:
+                doubt = (
+                    f"{agree}, but beyond the {given_A:.3g} Å of the starting map only as a mask spreads what is shared"
+                )
         if doubt:
             self.session.warn(f"{doubt}: this is what pure noise gives. The map repeats the reference.")
         if len(refined.iterations) >= self.options.max_iterations:
             self.session.warn(f"Ended after {self.options.max_iterations} iterations, perhaps before convergence.")
+        return replace(refined, resolution_A=own_A) if doubt else refined
 
 
 def shift_range_A(options: RefineOptions, pixel_size_A: float) -> float:

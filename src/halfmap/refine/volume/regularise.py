@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from halfmap.fourier.fsc import fsc, noise_variance, shell_of_threshold
+from halfmap.fourier.fsc import Independence, fsc, noise_variance, shell_of_threshold
 from halfmap.validation.fsc_curves import fsc_beyond, fsc_curves
 
 LAST_TRUSTED_FSC = 0.05
@@ -46,7 +46,7 @@ def _levelled(volume: Float[Tensor, "z y x"], mask: Float[Tensor, "z y x"]) -> F
     return volume - solvent.float()
 
 
-def reach(curve: Float[Tensor, " shells"], threshold: float, independent_frac: float, joined: int = 0) -> int:
+def reach(curve: Float[Tensor, " shells"], threshold: float, independence: Independence) -> int:
     """Last shell with signal above a threshold, dips before it notwithstanding; at least 1.
 
     A map has shells of little power, between the shape of a molecule and its helices for example. Its FSC dips there,
@@ -59,15 +59,12 @@ def reach(curve: Float[Tensor, " shells"], threshold: float, independent_frac: f
         FSC of independent halves.
     threshold
         Of the mean.
-    independent_frac
-        Volume of the mask over that of the box, over the order of the point group.
-    joined
-        Shells to each side that are not independent of one (:func:`halfmap.fourier.fsc.joined_shells`): shorter dips
-        need no such proof.
+    independence
+        Of the curve's shells; dips that are shorter than what a mask joins need no such proof.
     """
-    first = int(shell_of_threshold(curve, threshold, joined, independent_frac))
+    first = int(shell_of_threshold(curve, threshold, independence))
     n = len(curve)
-    variance = noise_variance(torch.arange(n), independent_frac)
+    variance = noise_variance(torch.arange(n), independence.frac)
     last = 1
     for shell in range(n - 1, first, -1):
         window = slice(max(1, shell - WINDOW), min(n, shell + WINDOW + 1))
@@ -79,10 +76,10 @@ def reach(curve: Float[Tensor, " shells"], threshold: float, independent_frac: f
     return max(1, first, last)
 
 
-def trusted(curve: Float[Tensor, " shells"], independent_frac: float, joined: int = 0) -> Float[Tensor, " shells"]:
+def trusted(curve: Float[Tensor, " shells"], independence: Independence) -> Float[Tensor, " shells"]:
     """The curve as far as it is above noise, zero past that; see :func:`reach`."""
     result = curve.clamp(0.0, MAX_FSC).clone()
-    result[reach(curve, LAST_TRUSTED_FSC, independent_frac, joined) + 1 :] = 0.0
+    result[reach(curve, LAST_TRUSTED_FSC, independence) + 1 :] = 0.0
     result[0] = result[1]
     return result
 
