@@ -94,8 +94,7 @@ def shell_of_threshold(
     Where a mask joins shells, a fall is passed over if the mean of the next ``2 joined + 1`` shells, from its own on,
     is neither below ``recovered`` (the threshold if absent) nor within chance (1.5 standard deviations,
     :func:`noise_variance`). A small or symmetric particle has so few independent values in a shell that single ones
-    fall by chance; a curve that stays down is read
-    where it falls.
+    fall by chance; a curve that stays down is read where it falls.
     """
     last, least = len(correlation) - 1, threshold if recovered is None else recovered
     for shell in (torch.nonzero(correlation[1:] < threshold)[:, 0] + 1).tolist():
