@@ -22,15 +22,15 @@ FACTORIES = (
     "tril_indices", "zeros", "empty_like", "full_like", "ones_like", "rand_like", "randn_like", "zeros_like",
 )  # fmt: skip
 CUDA = torch.device("cuda", 0)
-Method = Tensor
-MIXES = {Method.copy_}
+
+MIXES = {Tensor.copy_}
 BAD_INDEX = "indices should be either on cpu or on the same device as the indexed tensor"
-WHOLE = {torch.stack, torch.cat, torch.einsum, torch.matmul, torch.bmm, torch.baddbmm, Method.matmul, Method.bmm}
+WHOLE = {torch.stack, torch.cat, torch.einsum, torch.matmul, torch.bmm, torch.baddbmm, Tensor.matmul, Tensor.bmm}
 """Operations that take no numbers of the CPU among tensors of a device."""
 
 UNORDERED = {
-    torch.index_add, Method.index_add, Method.index_add_, torch.scatter_add, Method.scatter_add, Method.scatter_add_,
-    Method.put_, torch.histc, Method.histc,
+    torch.index_add, Tensor.index_add, Tensor.index_add_, torch.scatter_add, Tensor.scatter_add, Tensor.scatter_add_,
+    Tensor.put_, torch.histc, Tensor.histc,
 }  # fmt: skip
 """Sums whose terms CUDA adds in any order; exact for integers only."""
 
@@ -48,7 +48,7 @@ class OnDevice(Tensor):
     ) -> Any:
         given = dict(kwargs or {})
         with torch._C.DisableTorchFunctionSubclass():
-            if func is Method.numpy:
+            if func is Tensor.numpy:
                 raise TypeError("can't convert cuda:0 device type tensor to numpy")
             if func not in MIXES:
                 _check_devices(func, [*_flat(args), *_flat(given.values())])
@@ -82,13 +82,13 @@ def _as_device(found: Any) -> Any:
 def _check_devices(func: Callable[..., Any], values: list[Any]) -> None:
     """Raise where whole tensors of the CPU meet those of the device, as CUDA does."""
     strict = func in WHOLE
-    if func is Method.__setitem__:  # Copies between devices are allowed, indices may be the CPU's.
+    if func is Tensor.__setitem__:  # Copies between devices are allowed, indices may be the CPU's.
         into, where, what = values[0], values[1:-1], values[-1]
         by_index = any(isinstance(part, Tensor) for part in where)
         if not isinstance(into, OnDevice) and any(isinstance(part, OnDevice) for part in where):
             raise RuntimeError(f"{BAD_INDEX} (cpu)")
         values = [into, what] if by_index else []
-    if func is Method.__getitem__:
+    if func is Tensor.__getitem__:
         into, *where = values
         if not isinstance(into, OnDevice) and any(isinstance(part, OnDevice) for part in where):
             raise RuntimeError(f"{BAD_INDEX} (cpu)")
@@ -103,7 +103,7 @@ def _check_order(func: Callable[..., Any], args: tuple[Any, ...], given: Mapping
     """Raise where CUDA adds rounded numbers in an order of its own."""
     whole = [v for v in (*args, *given.values()) if isinstance(v, Tensor)]
     rounded = any(v.is_floating_point() or v.is_complex() for v in whole)
-    if rounded and (func in UNORDERED or func in (torch.bincount, Method.bincount)):
+    if rounded and (func in UNORDERED or func in (torch.bincount, Tensor.bincount)):
         raise RuntimeError(f"{func.__name__} of rounded numbers does not repeat its bits on CUDA")
 
 
