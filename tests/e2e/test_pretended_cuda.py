@@ -12,7 +12,7 @@ from halfmap.io.star import read_star
 
 pytestmark = pytest.mark.e2e
 MOST_OPERATIONS_OF_A_MOVIE = 20_000
-"""Each costs some 10 µs on a real device, and 7 s are left for a movie where 500 come in an hour."""
+"""One may cost some 10 µs on a real device, and 7 s are left for a movie where 500 come in an hour."""
 
 
 def halfmap(*words):
@@ -52,6 +52,11 @@ def assert_maps_alike(folders, name="map.mrc", least=0.99):
     assert np.corrcoef(one, other)[0, 1] > least
 
 
+def assert_images_equal(folders):
+    one, other = (read_volume(next(folder.rglob("*.mrcs"))).data for folder in folders)
+    np.testing.assert_allclose(one, other, atol=1e-3)
+
+
 def columns(folders, block, labels, name="micrographs.star"):
     """Numbers of both folders' tables, ``[2, labels, rows]``."""
     tables = [read_star(folder / name)[block] for folder in folders]
@@ -82,8 +87,7 @@ def test_movies_to_particles(on_both, tmp_path, monkeypatch):
     n_picks = [len(read_star(folder / "particles.star")["particles"]["rlnCoordinateX"]) for folder in folders]
     assert n_picks[0] == n_picks[1] > 10
     folders = on_both("extract", "pick_cpu/particles.star")
-    one, other = (read_volume(next(folder.rglob("*.mrcs"))).data for folder in folders)
-    np.testing.assert_allclose(one, other, atol=1e-3)
+    assert_images_equal(folders)
 
 
 def test_particles_to_a_map(on_both):
@@ -91,7 +95,8 @@ def test_particles_to_a_map(on_both):
     assert_maps_alike(on_both("refine", "sim/particles.star", *given))
     assert_maps_alike(on_both("postprocess", "refine_cpu/half1.mrc", "refine_cpu/half2.mrc"))
     assert_maps_alike(on_both("mask", "sim/truth/map.mrc"), "mask.mrc")
-    on_both("subtract", "refine_cpu/particles.star", "--map", "refine_cpu/map.mrc", "--mask", "mask_cpu/mask.mrc")
+    given = ("--map", "refine_cpu/map.mrc", "--mask", "mask_cpu/mask.mrc")
+    assert_images_equal(on_both("subtract", "refine_cpu/particles.star", *given))
     assert_maps_alike(on_both("class2d", "sim/particles.star", "--classes", 3), "classes.mrcs")
 
 

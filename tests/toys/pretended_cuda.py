@@ -22,7 +22,6 @@ FACTORIES = (
     "tril_indices", "zeros", "empty_like", "full_like", "ones_like", "rand_like", "randn_like", "zeros_like",
 )  # fmt: skip
 CUDA = torch.device("cuda", 0)
-
 MIXES = {Tensor.copy_}
 BAD_INDEX = "indices should be either on cpu or on the same device as the indexed tensor"
 WHOLE = {torch.stack, torch.cat, torch.einsum, torch.matmul, torch.bmm, torch.baddbmm, Tensor.matmul, Tensor.bmm}
@@ -30,7 +29,7 @@ WHOLE = {torch.stack, torch.cat, torch.einsum, torch.matmul, torch.bmm, torch.ba
 
 UNORDERED = {
     torch.index_add, Tensor.index_add, Tensor.index_add_, torch.scatter_add, Tensor.scatter_add, Tensor.scatter_add_,
-    Tensor.put_, torch.histc, Tensor.histc,
+    Tensor.put_, torch.histc, Tensor.histc, torch.bincount, Tensor.bincount,
 }  # fmt: skip
 """Sums whose terms CUDA adds in any order; exact for integers only."""
 
@@ -103,7 +102,7 @@ def _check_order(func: Callable[..., Any], args: tuple[Any, ...], given: Mapping
     """Raise where CUDA adds rounded numbers in an order of its own."""
     whole = [v for v in (*args, *given.values()) if isinstance(v, Tensor)]
     rounded = any(v.is_floating_point() or v.is_complex() for v in whole)
-    if rounded and (func in UNORDERED or func in (torch.bincount, Tensor.bincount)):
+    if rounded and func in UNORDERED:
         raise RuntimeError(f"{func.__name__} of rounded numbers does not repeat its bits on CUDA")
 
 

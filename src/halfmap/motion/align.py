@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +19,7 @@ from halfmap.motion.band import (
     phases,
     picture_of_band,
     radial_frequency,
+    radians_per_px,
     rows_first,
     without_lowest,
 )
@@ -277,7 +277,7 @@ def _derivatives(crosses: Complex[Tensor, "n ky kx"], band: Band, places: FloatA
     """Gradients (x, y) and minus the Hessians of the correlations, each at its point of ``[n, 2]``."""
     factors = []
     for frequencies, at in ((band.fy, places[:, 1]), (band.fx, places[:, 0])):
-        phase, omega = phases(-at, frequencies), (2.0 * math.pi * frequencies).float()
+        phase, omega = phases(-at, frequencies), radians_per_px(frequencies)
         factors.append(torch.stack([phase, 1j * omega * phase, -(omega**2) * phase], dim=1))
     moments = (factors[0] @ (crosses @ factors[1].mT)).real.double().cpu().numpy()
     gradient = np.stack([moments[:, 0, 1], moments[:, 1, 0]], axis=1)

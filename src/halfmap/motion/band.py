@@ -79,6 +79,11 @@ def phases(shifts_px: float | FloatArray, frequencies: Float[Tensor, " k"]) -> C
     return torch.complex(torch.cos(angle), torch.sin(angle))
 
 
+def radians_per_px(frequencies: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
+    """Angular frequencies: by what a shift of one pixel turns each phase."""
+    return (2.0 * math.pi * frequencies).float()
+
+
 def moved(ft: Complex[Tensor, "*n ky kx"], band: Band, shifts_px: FloatArray) -> Complex[Tensor, "*n ky kx"]:
     """Frames shifted by ``[*n, 2]`` (x, y) px; of ``band`` the frequencies matter."""
     along_y, along_x = phases(shifts_px[..., 1], band.fy), phases(shifts_px[..., 0], band.fx)

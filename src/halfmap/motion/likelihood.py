@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +10,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from halfmap.motion.band import Band, moved, multiplicity, phases, rows_first
+from halfmap.motion.band import Band, moved, multiplicity, phases, radians_per_px, rows_first
 from halfmap.motion.likelihood_fast import add_derivatives, add_powers
 from halfmap.typing import Array, FloatArray
 
@@ -59,7 +58,7 @@ def derivatives_of_many(
     """
     if ft.device.type != "cpu":
         return derivatives_plainly(ft, band, shifts_px, weight)
-    omega_y, omega_x = (omega.numpy() for omega in _omega(band))
+    omega_y, omega_x = radians_per_px(band.fy).numpy(), radians_per_px(band.fx).numpy()
     sums = np.zeros((*shifts_px.shape[:2], 6))
     times = (weight * multiplicity(band)).numpy()
     for one, along_y, along_x, into in zip(ft, *_phase_tables(band, shifts_px), sums, strict=True):
@@ -72,7 +71,7 @@ def derivatives_plainly(
 ) -> Derivatives:
     """The plain torch form of ``derivatives_of_many``: the reference of the fast one, and the one for CUDA."""
     times = weight * multiplicity(band)
-    omega_y, omega_x = _omega(band)
+    omega_y, omega_x = radians_per_px(band.fy), radians_per_px(band.fx)
     powers_x = torch.stack([torch.ones_like(omega_x), omega_x, omega_x**2], dim=1)
     sums = []
     for some in _chunks(ft):
@@ -128,11 +127,6 @@ def _chunks(ft: Complex[Tensor, "p n ky kx"]) -> list[slice]:
     """Sets of frames that are worked on together."""
     step = max(1, _AT_ONCE // max(ft[0].numel(), 1))
     return [slice(first, first + step) for first in range(0, len(ft), step)]
-
-
-def _omega(band: Band) -> tuple[Float[Tensor, " ky"], Float[Tensor, " kx"]]:
-    """Radians per pixel of rows and columns."""
-    return (2.0 * math.pi * band.fy).float(), (2.0 * math.pi * band.fx).float()
 
 
 def _phase_tables(band: Band, shifts_px: FloatArray) -> tuple[Array, Array]:
