@@ -2,7 +2,8 @@
 
 Streaming mini-batches first, then full passes; the resolution marches on as far as the halves of
 the classes agree. The references of one pass are the averages of the pass before: corrected for
-the CTF, Wiener-filtered by their own ring correlation, masked, centred.
+the CTF, centred, masked, Wiener-filtered by their own ring correlation. The mask comes before the
+filter: after it, the mask would mix strong rings that were kept into weak ones that were not.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from halfmap.errors import HalfmapError
+from halfmap.fourier.shells import shell_index_2d
 from halfmap.fourier.windows import soft_ball
 from halfmap.refine.class2d.options import Class2DOptions
 from halfmap.refine.class2d.schedule import Pass, schedule
@@ -52,7 +54,7 @@ class ClassificationState:
     passes_done
         Number of passes done.
     images
-        Class averages, filtered and masked, on the grid of the observations, ``[k, y, x]``.
+        Class averages, masked and filtered, on the grid of the observations, ``[k, y, x]``.
     carried
         Sums of the mini-batches of both half-sets.
     sigma2
@@ -177,14 +179,13 @@ class Classification:
         if kept > 0 and state.done and fits(state.carried[0], grid):
             earlier = [on_larger_grid(sums, grid).scaled(kept) for sums in state.carried]
             halves = (halves[0] + earlier[0], halves[1] + earlier[1])
-        nearly_all = torch.full((len(halves[0].count), grid.n_rings), 0.98, device=halves[0].count.device)
-        half_images = [self._masked_images(grid, filtered_averages(grid, half, nearly_all)) for half in halves]
+        half_images = [self._masked_images(grid, _unfiltered(grid, half)) for half in halves]
         correlation, signal = half_correlation(grid, [rings_of_images(grid, images) for images in half_images])
         both = halves[0] + halves[1]
-        polar = filtered_averages(grid, both, signal)
+        polar = _unfiltered(grid, both)
         if step.centre:
-            polar = self._centred(grid, polar, assignment)
-        images = self._masked_images(grid, polar)
+            polar = self._centred(grid, polar, signal, assignment)
+        images = ring_filtered(self._masked_images(grid, polar), signal)
         count = both.count.double().cpu().numpy()
         if step.reseed:
             images, halves = self._restarted(grid, images, halves, signal, count)
@@ -219,10 +220,10 @@ class Classification:
         return Search(disc_of_shifts(step_A, range_A), self.options.offset_range_A / 2)
 
     def _centred(
-        self, grid: RingGrid, polar: Complex[Tensor, "d r t"], assignment: Assignment
+        self, grid: RingGrid, polar: Complex[Tensor, "d r t"], signal: Float[Tensor, "d r"], assignment: Assignment
     ) -> Complex[Tensor, "d r t"]:
         """Move the centre of mass of each class to the origin, and its particles with it."""
-        images = self._masked_images(grid, polar)
+        images = ring_filtered(self._masked_images(grid, polar), signal)
         shift_px = -centre_of_mass_px(images)
         points = ring_points(grid, polar.device).flatten(0, 1)
         factors = shift_phases(points[:, 0], points[:, 1], shift_px, float(self.box_px))
@@ -249,7 +250,7 @@ class Classification:
             return images, halves
         pairs = min(small.size, len(count) - small.size)
         large, small = np.argsort(-count, kind="stable")[:pairs], small[:pairs]
-        first, second = (self._masked_images(grid, filtered_averages(grid, half, signal)) for half in halves)
+        first, second = (ring_filtered(self._masked_images(grid, _unfiltered(grid, half)), signal) for half in halves)
         images = images.clone()
         images[torch.as_tensor(large)] = first[torch.as_tensor(large)]
         images[torch.as_tensor(small)] = second[torch.as_tensor(large)]
@@ -261,6 +262,20 @@ class Classification:
             for h in halves
         ]
         return images, (reset[0], reset[1])
+
+
+def _unfiltered(grid: RingGrid, sums: RingSums) -> Complex[Tensor, "d r t"]:
+    """Averages corrected for the CTF, with all that they show but where next to nothing was seen."""
+    nearly_all = torch.full((len(sums.count), grid.n_rings), 0.9, device=sums.count.device)
+    return filtered_averages(grid, sums, nearly_all)
+
+
+def ring_filtered(images: Float[Tensor, "d y x"], passed: Float[Tensor, "d r"]) -> Float[Tensor, "d y x"]:
+    """Square images with a share of their transforms passed at each ring, of each image its own; none beyond."""
+    n = images.shape[-1]
+    extended = torch.nn.functional.pad(passed.to(images.dtype), (0, 1))
+    factor = extended[:, shell_index_2d(n, images.device).clamp(max=passed.shape[1])]
+    return torch.fft.irfft2(torch.fft.rfft2(images) * factor, s=(n, n))
 
 
 def centre_of_mass_px(images: Float[Tensor, "d y x"]) -> Float[Tensor, "d 2"]:
