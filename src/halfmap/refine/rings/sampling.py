@@ -13,7 +13,7 @@ from halfmap.fourier.slicing import extract_pixels, insert_pixels
 from halfmap.geometry.rotations import in_plane
 from halfmap.refine.rings.transform import RingGrid
 
-CHUNK_ELEMENTS = 1 << 24
+CHUNK_ELEMENTS = 1 << 23
 
 
 def ring_points(grid: RingGrid, device: torch.device) -> Float[Tensor, "r t 2"]:
