@@ -20,6 +20,7 @@ from halfmap.refine.images.lattice import MapGrid
 from halfmap.refine.images.observations import batch_size
 from halfmap.refine.images.sources import WorkingSource
 from halfmap.refine.rings.expectation import particles_at_once
+from halfmap.refine.rings.sampling import CHUNK_ELEMENTS
 from halfmap.refine.rings.search import SEARCH_GB
 from halfmap.refine.rings.transform import N_TAPS, RingGrid, ring_grid
 from halfmap.refine.search.poses import plan_search, rings_of_search, shift_grid
@@ -271,6 +272,7 @@ def rings_need(
     at_once = particles_at_once(rings.n_angles, math.ceil(n_directions), n_shifts)
     shared = references_bytes(rings, n_directions) + transform_bytes(rings, n_pixels) + 16 * sums
     batch = scores_bytes(rings, n_directions, n_shifts, n_pixels, at_once) + (1 + AHEAD) * sums
+    turning = 2 * COMPLEX * CHUNK_ELEMENTS  # Averages turned into images; what the batches held is not given back.
     volumes = searches * (2 * sums_bytes(rings.n_rings) + MAP_BYTES * close.box_px**3 + slabs_bytes())
     cutting = READ_BYTES * batch_size(whole.box_px**2) * whole.box_px**2
     written = MAP_BYTES * native_px**3 if searches else 6 * REAL * n_directions * native_px**2
@@ -278,7 +280,7 @@ def rings_need(
         _kept(max(n_images, n_rows)),
         {
             "reading the images": Stage(reading_bytes(native_px) + cutting),
-            "the search": Stage(max(1, searches) * shared + volumes, batch),
+            "the search": Stage(max(1, searches) * shared + volumes + turning, batch),
             "what is written": Stage(written),
         },
         (COMPLEX + REAL) * n_images * pixels_within(close.nyquist_px),
