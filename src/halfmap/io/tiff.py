@@ -99,7 +99,7 @@ class TiffPages:
         page = self.pages[index]
         strips = []
         with self.path.open("rb") as file:
-            for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            for offset, count in _joined(zip(page.dataoffsets, page.databytecounts, strict=True)):
                 file.seek(offset)
                 strips.append(file.read(count))
         return b"".join(strips)
@@ -156,6 +156,20 @@ class TiffPages:
                     self.path, f"page {number}", found=f"cut short (the file ends at {size} bytes)",
                     expected=f"{max(ends, default=0)} bytes", remedy=_REMEDY,
                 )  # fmt: skip
+
+
+def _joined(strips: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Offsets and byte counts of strips; those that follow each other in the file are read as one.
+
+    >>> _joined([(8, 10), (18, 5), (40, 2)])
+    [(8, 15), (40, 2)]
+    """
+    joined: list[tuple[int, int]] = []
+    for offset, count in strips:
+        if joined and sum(joined[-1]) == offset:
+            offset, count = joined[-1][0], joined.pop()[1] + count
+        joined.append((offset, count))
+    return joined
 
 
 class TiffMovie(Movie):

@@ -159,16 +159,29 @@ class _Evidence:
         """Weighted correlation at the place itself."""
         return float(self.derivatives.value.sum())
 
-    def solved(self, free: Array, without: int | None = None) -> FloatArray:
-        """Coefficients ``[2, 6, 3]`` at the top, some of them free, perhaps with one patch left out."""
-        matrix, vector = self.matrices.sum(axis=0), self.vectors.sum(axis=0)
-        if without is not None:
-            matrix, vector = matrix - self.matrices[without], vector - self.vectors[without]
+    def solved(self, free: Array) -> FloatArray:
+        """Coefficients ``[2, 6, 3]`` at the top, some of them free."""
         chosen = np.flatnonzero(free)
-        prior = np.eye(len(chosen)) / TYPICAL_SHIFT_PX**2
         working = np.zeros(free.size)
-        working[chosen] = np.linalg.solve(matrix[np.ix_(chosen, chosen)] + prior, vector[chosen])
+        working[chosen] = _top(self.matrices.sum(axis=0), self.vectors.sum(axis=0), chosen)
         return working.reshape(free.shape)
+
+    def foretold(self, free: Array) -> FloatArray:
+        """``[p]`` log-likelihood that each patch gains from the fit to all others, with some coefficients free."""
+        chosen = np.flatnonzero(free)
+        others = (each.sum(axis=0) - each for each in (self.matrices, self.vectors))
+        working = _top(*others, chosen)
+        own = self.matrices[:, chosen[:, None], chosen]
+        curved = np.squeeze(working[:, None, :] @ own @ working[:, :, None], (1, 2))
+        gains: FloatArray = (self.vectors[:, chosen] * working).sum(axis=1) - 0.5 * curved
+        return gains
+
+
+def _top(matrices: FloatArray, vectors: FloatArray, chosen: Array) -> FloatArray:
+    """Chosen coefficients ``[..., c]`` at the top of ``b·θ − θ·A·θ/2`` and the prior, the others being zero."""
+    prior = np.eye(len(chosen)) / TYPICAL_SHIFT_PX**2
+    solved: FloatArray = np.linalg.solve(matrices[..., chosen[:, None], chosen] + prior, vectors[..., chosen, None])
+    return solved[..., 0]
 
 
 class _Fit:
@@ -182,8 +195,7 @@ class _Fit:
 
     def shifts_px(self, working: FloatArray) -> FloatArray:
         """Shifts ``[p, n, 2]`` of the patches."""
-        shifts: FloatArray = np.einsum("ask,ps,nk->pna", working, self.space, self.time, optimize=True)
-        return shifts
+        return np.ascontiguousarray(np.moveaxis(self.space @ working @ self.time.T, 0, -1))
 
     def weigh(self, working: FloatArray) -> None:
         """Measure the weights anew, given the present surface."""
@@ -205,9 +217,12 @@ class _Fit:
         in_time = self.time.T @ weighted - np.outer(weighted.sum(axis=0), weighted.sum(axis=0)) / per_frame.sum()
         of_patch = _positive(found.hessian.mean(axis=1))
         size = working.size
-        matrices = np.einsum("pab,ps,pt,kl->paskbtl", of_patch, self.space, self.space, in_time, optimize=True)
-        matrices = matrices.reshape(-1, size, size)
-        slopes = np.einsum("pna,ps,nk->pask", found.gradient, self.space, self.time, optimize=True).reshape(-1, size)
+        in_space = self.space[:, :, None] * self.space[:, None, :]
+        # [p, a s k, b t l]: the surface's functions s and t, k and l, along a and b.
+        matrices = of_patch[:, :, None, None, :, None, None] * in_space[:, None, :, None, None, :, None]
+        matrices = (matrices * in_time[:, None, None, :]).reshape(-1, size, size)
+        along = np.swapaxes(found.gradient, 1, 2) @ self.time
+        slopes = (along[:, :, None, :] * self.space[:, None, :, None]).reshape(-1, size)
         return _Evidence(matrices, slopes + matrices @ working.reshape(-1), found)
 
     def climbed(self, working: FloatArray, free: Array, part: float, here: _Evidence) -> tuple[FloatArray, _Evidence]:
@@ -247,10 +262,7 @@ def _most_foretelling(evidence: _Evidence) -> _Choice:
         for time_order in range(1, N_TIME + 1):
             free = np.zeros((2, N_SPACE, N_TIME), bool)
             free[:, :terms, :time_order] = True
-            gains = np.empty(n_patches)
-            for patch in range(n_patches):
-                working = evidence.solved(free, without=patch).reshape(-1)
-                gains[patch] = evidence.vectors[patch] @ working - 0.5 * working @ evidence.matrices[patch] @ working
+            gains = evidence.foretold(free)
             error = float(np.sqrt(n_patches) * gains.std(ddof=1))
             choices.append(_Choice(free, space_order, time_order, float(gains.sum()), error))
     return max(choices, key=lambda choice: choice.gain)

@@ -17,7 +17,6 @@ from halfmap.motion.band import (
     empty,
     fast_size,
     irfft2,
-    moved,
     phases,
     picture_of_band,
     place_band,
@@ -132,9 +131,9 @@ def cut_patches(
     layout = _Layout(small, corners_y, corners_x, _taper(edge[0]), _taper(edge[1]))
     out = empty((rows * columns, len(take_y), len(inner.ft), n_x), torch.complex64, inner.ft.device)
     cells_of = _cells if inner.ft.device.type == "cpu" else cells_plainly
-    for i in range(len(inner.ft)):
-        cells = rfft2(cells_of(inner, i, shifts_px[i], layout))
-        place_band(cells, out[:, :, i])
+    along_y, along_x = phases(shifts_px[:, 1], inner.fy), phases(shifts_px[:, 0], inner.fx)
+    for i, frame in enumerate(inner.ft):
+        place_band(rfft2(cells_of(frame, along_y[i], along_x[i], layout)), out[:, :, i])
     middle_y = (corners_y + 0.5 * edge[0]) / small[0] - 0.5
     middle_x = (corners_x + 0.5 * edge[1]) / small[1] - 0.5
     centres = np.stack([np.tile(middle_x, rows), np.repeat(middle_y, columns)], axis=1)
@@ -163,11 +162,12 @@ class _Layout:
     taper_x: FloatArray
 
 
-def _cells(band: Band, i: int, shift_px: FloatArray, layout: _Layout) -> Float[Tensor, "p y x"]:
+def _cells(
+    frame: Complex[Tensor, "ky kx"], along_y: Complex[Tensor, " ky"], along_x: Complex[Tensor, " kx"], layout: _Layout
+) -> Float[Tensor, "p y x"]:
     """The fast twin of ``cells_plainly``."""
-    along_y, along_x = (phases(shift_px[axis], f).numpy() for axis, f in ((1, band.fy), (0, band.fx)))
     padded = np.empty((layout.small[0], layout.small[1] // 2 + 1), np.complex64)
-    place_moved(band.ft[i].numpy(), along_y, along_x, padded)
+    place_moved(frame.numpy(), along_y.numpy(), along_x.numpy(), padded)
     picture = irfft2(torch.from_numpy(padded), layout.small).numpy()
     n_cells = len(layout.corners_y) * len(layout.corners_x)
     out = np.empty((n_cells, len(layout.taper_y), len(layout.taper_x)), np.float32)
@@ -175,9 +175,11 @@ def _cells(band: Band, i: int, shift_px: FloatArray, layout: _Layout) -> Float[T
     return torch.from_numpy(out)
 
 
-def cells_plainly(band: Band, i: int, shift_px: FloatArray, layout: _Layout) -> Float[Tensor, "p y x"]:
-    """Windowed cells of one shifted frame, in plain torch."""
-    picture = picture_of_band(moved(band.ft[i], band, shift_px), layout.small)
+def cells_plainly(
+    frame: Complex[Tensor, "ky kx"], along_y: Complex[Tensor, " ky"], along_x: Complex[Tensor, " kx"], layout: _Layout
+) -> Float[Tensor, "p y x"]:
+    """Windowed cells of a frame that is shifted by factors along y and x, in plain torch."""
+    picture = picture_of_band(frame * (along_y[:, None] * along_x), layout.small)
     window = torch.as_tensor(np.outer(layout.taper_y, layout.taper_x), device=picture.device)
     rows, columns = window.shape
     corners = [(int(y), int(x)) for y in layout.corners_y for x in layout.corners_x]

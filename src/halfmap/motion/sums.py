@@ -21,8 +21,9 @@ from halfmap.typing import Array, FloatArray
 
 N_RADII: Final = 4096
 """Entries of the table of dose weights, from frequency 0 to the corner's."""
-LIKE_PX: Final = 0.1
-"""Frames whose local shifts are as near as this to their mean are warped together."""
+LIKE_PX: Final = 0.15
+"""Frames whose local shifts are everywhere as near as this to their mean are warped together; on average they are
+nearer by far, and nearer than local shifts are known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +167,7 @@ def sum_frames(
 
 
 def like_surfaces(surfaces_px: FloatArray) -> list[slice]:
-    """Runs of frames whose local shifts ``[n, 2, 6]`` are everywhere within a tenth of a pixel of the run's mean."""
+    """Runs of frames whose local shifts ``[n, 2, 6]`` are everywhere near the run's mean."""
     edge = np.linspace(-0.5, 0.5, 9)
     x, y = np.meshgrid(edge, edge)
     fields = surfaces_px @ np.stack([np.ones_like(x), x, x * x, y, y * y, x * y]).reshape(6, -1)

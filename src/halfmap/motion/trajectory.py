@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-from scipy.linalg.lapack import dpbtrf, dpbtrs
+from functools import lru_cache
 
+import numpy as np
+
+from halfmap.motion.trajectory_fast import smooth_at
 from halfmap.typing import Array, FloatArray
 
 _LEAST_INFORMATION = 1e-8
@@ -36,29 +38,32 @@ def smooth_trajectory(measured_px: FloatArray, information: FloatArray) -> tuple
         there are too few frames to smooth.
     """
     n = len(measured_px)
-    informative = np.array([np.trace(h) > 0 for h in information])
+    total = np.trace(information, axis1=1, axis2=2)
+    informative = total > 0
     if n < 3 or informative.sum() < 3:
         return _nearest_informative(measured_px, informative), float("inf")
-    differences = np.diff(np.eye(n), n=2, axis=0)
-    roughness = np.kron(_banded(differences.T @ differences, _REACH), [[1.0, 1.0], [0.0, 0.0]])[:-1]
+    roughness = _roughness(n)
     weight = np.zeros_like(roughness)
     # A direction that no frame tells anything about stays as measured.
-    least = max(_LEAST_INFORMATION, 1e-10 * float(np.trace(information, axis1=1, axis2=2).max())) * np.eye(2)
+    least = max(_LEAST_INFORMATION, 1e-10 * float(total.max())) * np.eye(2)
     known = information + np.where(informative[:, None, None], least, 0.0)
     weight[0, 0::2], weight[0, 1::2], weight[1, 0::2] = known[:, 0, 0], known[:, 1, 1], known[:, 0, 1]
     target = np.einsum("nab,nb->na", known, measured_px).reshape(-1)
 
-    def solve(log_sigma: float) -> tuple[float, FloatArray]:
-        factor, fault = dpbtrf(weight + roughness * np.exp(-2.0 * log_sigma), lower=1)
-        if fault:
-            raise np.linalg.LinAlgError("the equations of a smooth path are not positive definite")
-        path = dpbtrs(factor, target, lower=1)[0]
-        evidence = -len(differences) * 2 * log_sigma - np.log(factor[0]).sum() + 0.5 * target @ path
-        return float(evidence), path
+    paths = np.empty((len(_LOG_SIGMAS), 2 * n))
+    evidences = smooth_at(weight, roughness, target, _LOG_SIGMAS, paths) - (n - 2) * 2 * _LOG_SIGMAS
+    if np.isnan(evidences).any():
+        raise np.linalg.LinAlgError("the equations of a smooth path are not positive definite")
+    best = int(np.argmax(evidences))
+    return paths[best].reshape(n, 2), float(np.exp(_LOG_SIGMAS[best]))
 
-    evidences = [solve(s)[0] for s in _LOG_SIGMAS]
-    best = _LOG_SIGMAS[int(np.argmax(evidences))]
-    return solve(best)[1].reshape(n, 2), float(np.exp(best))
+
+@lru_cache(maxsize=8)
+def _roughness(n: int) -> FloatArray:
+    """Sum of the squared second differences of ``n`` places, x and y by turns, as a quadratic form; banded."""
+    differences = np.diff(np.eye(n), n=2, axis=0)
+    roughness: FloatArray = np.kron(_banded(differences.T @ differences, _REACH), [[1.0, 1.0], [0.0, 0.0]])[:-1]
+    return roughness
 
 
 def _banded(matrix: FloatArray, reach: int) -> FloatArray:

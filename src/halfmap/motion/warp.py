@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -48,11 +49,18 @@ def spline_prefilter(frequencies: Float[Tensor, " k"]) -> Float[Tensor, " k"]:
 
 def prefiltered(transform: Complex[Tensor, "y kx"], shape: tuple[int, int]) -> Complex[Tensor, "y kx"]:
     """A transform made ready for ``warp_added``; changed in place."""
-    fy = torch.fft.fftfreq(shape[0], dtype=torch.float64, device=transform.device)
-    fx = torch.fft.rfftfreq(shape[1], dtype=torch.float64, device=transform.device)
-    transform *= spline_prefilter(fy).to(torch.float32)[:, None]
-    transform *= spline_prefilter(fx).to(torch.float32)[None, :]
+    along_y, along_x = (along.to(transform.device) for along in _prefilters(shape))
+    transform *= along_y[:, None]
+    transform *= along_x[None, :]
     return transform
+
+
+@lru_cache(maxsize=1)
+def _prefilters(shape: tuple[int, int]) -> tuple[Float[Tensor, " y"], Float[Tensor, " kx"]]:
+    """``spline_prefilter`` of rows and of columns; the same for all movies of a session."""
+    frequencies = (torch.fft.fftfreq(shape[0], dtype=torch.float64), torch.fft.rfftfreq(shape[1], dtype=torch.float64))
+    along_y, along_x = (spline_prefilter(f).to(torch.float32) for f in frequencies)
+    return along_y, along_x
 
 
 def warp_added(coefficients: Float[Tensor, "y x"], surface_px: FloatArray, out: Float[Tensor, "y x"]) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from halfmap.motion.band import Band
+from halfmap.motion.band import Band, phases
 from halfmap.motion.likelihood import derivatives_plainly, mean_powers_of_many, mean_powers_plainly
 from halfmap.motion.patches import (
     MOST_OVERLAP,
@@ -28,8 +28,9 @@ def random_band(n=3, up=30, columns=31, edge=160):
 def test_cells_of_the_fast_twin_are_the_plain_ones():
     band = random_band()
     layout = _Layout((64, 72), np.array([0, 25]), np.array([1, 20, 41]), _taper(37), _taper(30))
-    for i, shift in enumerate(([0.0, 0.0], [3.7, -11.2], [-2.1, 0.4])):
-        fast, plain = (cut(band, i, np.array(shift), layout) for cut in (_cells, cells_plainly))
+    for frame, (x, y) in zip(band.ft, ([0.0, 0.0], [3.7, -11.2], [-2.1, 0.4]), strict=True):
+        along_y, along_x = phases(y, band.fy), phases(x, band.fx)
+        fast, plain = (cut(frame, along_y, along_x, layout) for cut in (_cells, cells_plainly))
         assert fast.shape == (6, 37, 30)
         assert float((fast - plain).abs().max()) < 1e-5 * float(plain.abs().max())
 
