@@ -169,8 +169,8 @@ class _Evidence:
     def foretold(self, free: Array) -> FloatArray:
         """``[p]`` log-likelihood that each patch gains from the fit to all others, with some coefficients free."""
         chosen = np.flatnonzero(free)
-        others = (each.sum(axis=0) - each for each in (self.matrices, self.vectors))
-        working = _top(*others, chosen)
+        others = self.matrices.sum(axis=0) - self.matrices, self.vectors.sum(axis=0) - self.vectors
+        working = _top(others[0], others[1], chosen)
         own = self.matrices[:, chosen[:, None], chosen]
         curved = np.squeeze(working[:, None, :] @ own @ working[:, :, None], (1, 2))
         gains: FloatArray = (self.vectors[:, chosen] * working).sum(axis=1) - 0.5 * curved

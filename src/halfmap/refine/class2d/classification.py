@@ -275,7 +275,8 @@ def ring_filtered(images: Float[Tensor, "d y x"], passed: Float[Tensor, "d r"]) 
     n = images.shape[-1]
     extended = torch.nn.functional.pad(passed.to(images.dtype), (0, 1))
     factor = extended[:, shell_index_2d(n, images.device).clamp(max=passed.shape[1])]
-    return torch.fft.irfft2(torch.fft.rfft2(images) * factor, s=(n, n))
+    filtered: Tensor = torch.fft.irfft2(torch.fft.rfft2(images) * factor, s=(n, n))
+    return filtered
 
 
 def centre_of_mass_px(images: Float[Tensor, "d y x"]) -> Float[Tensor, "d 2"]:
