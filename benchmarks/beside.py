@@ -34,7 +34,7 @@ def timed(command: list[str], folder: Path) -> Facts:
     return {
         "cpu_s": round(spent.ru_utime + spent.ru_stime, 1),
         "wall_s": round(time.monotonic() - started, 1),
-        "peak_GB": round(spent.ru_maxrss / 2**20, 2),
+        "peak_GB": round(spent.ru_maxrss * 1024 / 1e9, 2),
     }
 
 

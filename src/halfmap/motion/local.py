@@ -109,18 +109,7 @@ def find_local_motion(
     if len(patches.centres) < FEWEST_PATCHES:
         return LocalMotion(None, TOO_FEW_PATCHES, patches.grid)
     fit = _Fit(patches, np.asarray(frames), n_frames)
-    every = np.ones((2, N_SPACE, N_TIME), bool)
-    working: FloatArray = np.zeros(every.shape)
-    fit.weigh(working)
-    start = fit.evidence(working, COARSE_TO_FINE[0])
-    for part, wider in pairwise(COARSE_TO_FINE):
-        tried, _ = fit.climbed(working, every, part, start)
-        if wider == 1.0:
-            fit.weigh(tried)
-        start, there = (fit.evidence(w, wider) for w in (working, tried))
-        if there.value > start.value:
-            working, start = tried, there
-    working, at_end = fit.climbed(working, every, 1.0, start)
+    working, at_end = _fitted_from_coarse_to_fine(fit)
     choice = _most_foretelling(at_end)
     tracks = _tracks(fit, working, at_end.derivatives)
     found = LocalMotion(
@@ -142,6 +131,22 @@ def find_local_motion(
         time_order=choice.time_order,
         sharpness=after / before,
     )
+
+
+def _fitted_from_coarse_to_fine(fit: _Fit) -> tuple[FloatArray, _Evidence]:
+    """The surface of all freedom, and the evidence about it; weights are measured anew for the whole band."""
+    every = np.ones((2, N_SPACE, N_TIME), bool)
+    working: FloatArray = np.zeros(every.shape)
+    fit.weigh(working)
+    start = fit.evidence(working, COARSE_TO_FINE[0])
+    for part, wider in pairwise(COARSE_TO_FINE):
+        tried, _ = fit.climbed(working, every, part, start)
+        if wider == 1.0:
+            fit.weigh(tried)
+        start, there = (fit.evidence(w, wider) for w in (working, tried))
+        if there.value > start.value:
+            working, start = tried, there
+    return fit.climbed(working, every, 1.0, start)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ from halfmap.fourier.fsc import (
     resolution_A,
 )
 from halfmap.fourier.regrid import regrid_3d
+from halfmap.geometry.symmetry import point_group
 from halfmap.io.mrc import read_volume
 from halfmap.postprocess.options import CompareOptions
 from halfmap.simulate.form_factors import ICE_POTENTIAL_V
@@ -100,6 +101,7 @@ def compare_maps(volume: Volume, reference: Float[Tensor, "z y x"], options: Com
     joined = joined_shells(mask)
     averaged = correlation_of_transforms(*transforms, reach=joined)
     last_shell = last_shell_above(averaged, FSC_TRUTH_THRESHOLD)
+    independence = Independence(joined, float(mask.double().mean()) / len(point_group(options.symmetry)))
     inside = mask > 0.5
     pair = torch.stack([aligned[inside], reference[inside]]).double()
     return Comparison(
@@ -111,8 +113,6 @@ def compare_maps(volume: Volume, reference: Float[Tensor, "z y x"], options: Com
         fsc_unmasked=fsc(aligned, reference).numpy(),
         fsc_masked=correlation_of_transforms(*transforms).numpy(),
         fsc_averaged=averaged.numpy(),
-        resolution_A=resolution_A(
-            averaged, FSC_TRUTH_THRESHOLD, data.shape[0], size_A, Independence(joined, float(mask.double().mean()))
-        ),
+        resolution_A=resolution_A(averaged, FSC_TRUTH_THRESHOLD, data.shape[0], size_A, independence),
         finest_A=data.shape[0] * size_A / last_shell if last_shell else math.inf,
     )

@@ -1,17 +1,19 @@
 """Bring one map onto another: rotation, shift, and hand.
 
 All rotations of a grid are tried at low resolution with all shifts at once (by Fourier transform),
-for both hands; the best are refined by their correlation.
+for both hands; the best are refined by their correlation. The last steps take all shells in which the two
+agree, by least squares: a correlation of noisy maps is the larger the more its interpolation smooths them, and is
+largest somewhat beside the truth.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float, Int
 from scipy.ndimage import affine_transform
 from scipy.optimize import minimize
 from torch import Tensor
@@ -19,6 +21,7 @@ from torch import Tensor
 from halfmap.errors import HalfmapError
 from halfmap.fourier.crop import resample_3d
 from halfmap.fourier.grid import real_space_radius_px
+from halfmap.fourier.shells import shell_index_3d, shell_mean, spread
 from halfmap.geometry.rotations import matrix_from_rotation_vector
 from halfmap.geometry.so3 import grid
 from halfmap.typing import FloatArray
@@ -29,7 +32,12 @@ CANDIDATES = 6
 BATCH = 64
 PIXELS_PER_RESOLUTION = 2.5
 FINE_RATIO = 2.5
-"""The refinement ends at this many times finer sampling than the search."""
+"""The refinement by correlation ends at this many times finer sampling than the search."""
+MAX_STEPS = 4
+SETTLED_PX = 0.01
+"""A step that moves no voxel of the sphere in the box by more is the last one."""
+MOST_AGREEMENT = 0.98
+"""Shells of better correlation count as this one: what is left of their difference is not noise."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ def align_maps(
     found.sort(key=lambda result: -result[0])
     best = found[0]
     other = found[1][0] if len(found) > 1 else math.nan
-    return MapAlignment(best[1], best[2], best[3], best[0], other)
+    return _tuned(volume, reference, MapAlignment(best[1], best[2], best[3], best[0], other), pixel_size_A)
 
 
 def aligned_map(volume: Float[Tensor, "n n n"], alignment: MapAlignment, pixel_size_A: float) -> Float[Tensor, "n n n"]:
@@ -114,6 +122,63 @@ def aligned_map(volume: Float[Tensor, "n n n"], alignment: MapAlignment, pixel_s
     offset = centre + alignment.shift_A[::-1] / pixel_size_A - matrix @ centre
     turned = affine_transform(own.cpu().numpy(), matrix, offset, order=5, mode="constant")
     return torch.as_tensor(turned, dtype=volume.dtype, device=volume.device)
+
+
+def _tuned(
+    volume: Float[Tensor, "n n n"], reference: Float[Tensor, "n n n"], alignment: MapAlignment, pixel_size_A: float
+) -> MapAlignment:
+    """Gauss-Newton steps to the pose that leaves least of the map unexplained by the reference, in all shells."""
+    n = reference.shape[0]
+    shell = shell_index_3d(n, reference.device)
+    reference_ft = _whitened(torch.fft.rfftn(reference), shell)
+    for _ in range(MAX_STEPS):
+        map_ft = _whitened(torch.fft.rfftn(aligned_map(volume, alignment, pixel_size_A)), shell)
+        agreement = shell_mean((map_ft * reference_ft.conj()).real, shell).clamp(0.0, MOST_AGREEMENT)
+        # The whitened map is the reference times the agreement, and noise with the rest of its power.
+        precision = torch.where(agreement > 0, 1 / (1 - agreement.square()).sqrt(), 0.0)
+        own = torch.fft.irfftn(map_ft * spread(precision.float(), shell), s=(n, n, n))
+        expected_ft = reference_ft * spread((agreement * precision).float(), shell)
+        turn_rad, shift_px = _step(own, expected_ft)
+        # What the map shows moved lies there because the map was looked at too little turned and shifted.
+        rotation = alignment.rot_map_from_ref @ matrix_from_rotation_vector(-turn_rad).numpy()
+        shift_A = alignment.shift_A - rotation @ shift_px.numpy() * pixel_size_A
+        alignment = replace(alignment, rot_map_from_ref=rotation, shift_A=shift_A)
+        if float(turn_rad.norm()) * n / 2 + float(shift_px.norm()) < SETTLED_PX:
+            break
+    return alignment
+
+
+def _whitened(transform: Complex[Tensor, "z y x"], shell: Int[Tensor, "z y x"]) -> Complex[Tensor, "z y x"]:
+    """A transform with a mean power of one in every shell; nothing beyond Nyquist, and where there is no power."""
+    power = shell_mean(transform.abs().square(), shell)
+    factor = torch.where(power > 1e-12 * power.max(), power.clamp_min(1e-300).rsqrt(), 0.0)
+    return transform * spread(factor.float(), shell)
+
+
+def _step(
+    own: Float[Tensor, "n n n"], expected_ft: Complex[Tensor, "n n k"]
+) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
+    """Turn (a rotation vector) and shift (px), both small, that bring an expected map nearest to one, float64.
+
+    Least squares on ``own(r) = expected(r) + turn · (r × ∇) expected + shift · ∇ expected``.
+    """
+    n = own.shape[0]
+    half, whole = torch.fft.rfftfreq(n, device=own.device), torch.fft.fftfreq(n, device=own.device)
+    along_x, along_y, along_z = (
+        torch.fft.irfftn(expected_ft * (2j * math.pi * along), s=(n, n, n))
+        for along in (half[None, None, :], whole[None, :, None], whole[:, None, None])
+    )
+    axis = torch.arange(n, dtype=own.dtype, device=own.device) - n // 2
+    x, y, z = axis[None, None, :], axis[None, :, None], axis[:, None, None]
+    turned = (y * along_z - z * along_y, z * along_x - x * along_z, x * along_y - y * along_x)
+    terms = torch.stack([*turned, along_x, along_y, along_z]).flatten(1)
+    rest = own - torch.fft.irfftn(expected_ft, s=(n, n, n))
+    normal, right = (terms @ terms.T).double(), (terms @ rest.flatten()).double()
+    scale = torch.diagonal(normal).clamp_min(1e-30).sqrt()
+    # Nothing tells a turn of a ball: what the equations do not know stays as it is.
+    solved = torch.linalg.pinv(normal / scale[:, None] / scale, rcond=1e-4, hermitian=True) @ (right / scale) / scale
+    found: Tensor = solved.cpu()
+    return found[:3], found[3:]
 
 
 class _Comparison:

@@ -7,15 +7,20 @@ import numpy as np
 import pytest
 import torch
 
+from halfmap.fourier.fsc import Independence, joined_shells, resolution_A
+from halfmap.fourier.grid import radius_px
+from halfmap.fourier.windows import soft_ball
 from halfmap.geometry.rotations import angular_distance_rad, matrix_from_rotation_vector, random_rotations
 from halfmap.refine.images.alignment_box import Statistics
 from halfmap.refine.images.lattice import Lattice, MapGrid
 from halfmap.refine.refine3d.half import HalfState, first_noise, iterate
 from halfmap.refine.refine3d.local import Focus
+from halfmap.refine.refine3d.refinement import own_resolution_A, verdict
 from halfmap.refine.search.climb import Landscape, climb
 from halfmap.refine.search.local import SliceSource, interpolate, pose_scores_plain
 from halfmap.refine.search.poses import PoseSearch, plan_search
 from halfmap.refine.search.prior import PosePrior
+from halfmap.refine.volume.regularise import corrected_fsc, own_fsc
 from halfmap.units import DEG
 
 DIAMETER_A, RADIUS_PX = 60.0, 8
@@ -137,3 +142,24 @@ def test_evidence_of_a_mode_is_the_integral_over_it(phantom):
     assert float(mode.log_evidence()) == pytest.approx(integral, abs=0.3)
     # Without the volume of the mode it would be far off.
     assert abs(float(mode.log_posterior) - integral) > 3.0
+
+
+def test_the_verdict_states_no_resolution_that_a_mask_spread():
+    """Noise that repeats a reference of 12 Å; a small mask carries it on, and the statement must not follow."""
+    n, pixel_size_A, given_A = 48, 2.0, 12.0
+    given_px = round(n * pixel_size_A / given_A)
+    generator = torch.Generator().manual_seed(5)
+    noise = [torch.randn(n, n, n, generator=generator) for _ in range(3)]
+    shared = torch.fft.rfftn(noise[0]) * (radius_px((n, n, n)) < given_px + 0.5)
+    first, second = (12 * torch.fft.irfftn(shared, s=(n, n, n)) + own for own in noise[1:])
+    mask = soft_ball((n, n, n), 18.0, 5.0)
+    independence = Independence(joined_shells(mask), float(mask.mean()))
+
+    reached_A = resolution_A(corrected_fsc(first, second, mask), 0.143, n, pixel_size_A, independence, 0.25)
+    own_A = own_resolution_A(own_fsc(first, second, mask, given_px), MapGrid(n, pixel_size_A), independence)
+    assert reached_A < 0.9 * given_A
+    stated_A, doubt = verdict(reached_A, own_A, given_A)
+    assert stated_A == own_A == given_A
+    assert "only as a mask spreads" in doubt
+    assert verdict(given_A, given_A, given_A)[1].endswith("no further than the starting map was given (12 Å)")
+    assert verdict(6.0, 6.5, given_A) == (6.0, "")

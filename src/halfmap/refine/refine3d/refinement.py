@@ -18,7 +18,7 @@ from torch import Tensor
 from halfmap.constants import FSC_HALF_MAP_RECOVERED, FSC_HALF_MAP_THRESHOLD
 from halfmap.data.records import Volume
 from halfmap.errors import HalfmapError
-from halfmap.fourier.fsc import Independence, resolution_A
+from halfmap.fourier.fsc import Independence, resolution_A, resolution_of_shell_A, shell_of_threshold
 from halfmap.fourier.threads import single_threaded_torch
 from halfmap.fourier.windows import even_fast_size
 from halfmap.geometry.symmetry import point_group
@@ -463,21 +463,44 @@ class Refinement:
         """Say so where the result is no evidence of a structure, and state no resolution that a mask spread."""
         given_A = self.initial_resolution_A
         given_px = min(math.floor(self.grid.shell_of_resolution(given_A)), self.grid.nyquist_px)
-        agree = f"The halves agree to {refined.resolution_A:.1f} Å"
-        doubt, own_A = "", refined.resolution_A
-        if own_A > NO_GAIN * given_A:
-            doubt = f"{agree} only, no further than the starting map was given ({given_A:.3g} Å)"
-        else:
-            own_A = max(own_A, self._resolution_A(own_fsc(*refined.half_maps, refined.mask, given_px)))
-            if own_A > NO_GAIN * given_A:
-                doubt = (
-                    f"{agree}, but beyond the {given_A:.3g} Å of the starting map only as a mask spreads what is shared"
-                )
+        own = own_fsc(*refined.half_maps, refined.mask, given_px)
+        own_A = own_resolution_A(own, self.grid, self._independence())
+        stated_A, doubt = verdict(refined.resolution_A, own_A, given_A)
         if doubt:
             self.session.warn(f"{doubt}: this is what pure noise gives. The map repeats the reference.")
         if len(refined.iterations) >= self.options.max_iterations:
             self.session.warn(f"Ended after {self.options.max_iterations} iterations, perhaps before convergence.")
-        return replace(refined, resolution_A=own_A) if doubt else refined
+        return replace(refined, resolution_A=stated_A)
+
+
+def own_resolution_A(own: Tensor, grid: MapGrid, independence: Independence) -> float:
+    """The last shell to which the halves agree beyond their starting map, from :func:`own_fsc`.
+
+    Not interpolated: the curve is 1 as far as the starting map goes, by definition, and says nothing between.
+    """
+    shell = shell_of_threshold(own, FSC_HALF_MAP_THRESHOLD, independence, FSC_HALF_MAP_RECOVERED)
+    return resolution_of_shell_A(math.floor(shell), grid.box_px, grid.pixel_size_A)
+
+
+def verdict(reached_A: float, own_A: float, given_A: float) -> tuple[float, str]:
+    """The resolution to state, and why the result is no evidence of a structure (empty if it is).
+
+    Parameters
+    ----------
+    reached_A
+        To which the halves agree.
+    own_A
+        The same without what the mask spread (:func:`own_resolution_A`).
+    given_A
+        Of the starting map.
+    """
+    agree = f"The halves agree to {reached_A:.1f} Å"
+    if reached_A > NO_GAIN * given_A:
+        return reached_A, f"{agree} only, no further than the starting map was given ({given_A:.3g} Å)"
+    if own_A > NO_GAIN * given_A:
+        spread = f"{agree}, but beyond the {given_A:.3g} Å of the starting map only as a mask spreads what is shared"
+        return max(reached_A, own_A), spread
+    return reached_A, ""
 
 
 def shift_range_A(options: RefineOptions, pixel_size_A: float) -> float:
