@@ -157,7 +157,7 @@ def _whitened(transform: Complex[Tensor, "z y x"], shell: Int[Tensor, "z y x"]) 
 
 def _step(
     own: Float[Tensor, "n n n"], expected_ft: Complex[Tensor, "n n k"]
-) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"]]:
+) -> tuple[Float[Tensor, " 3"], Float[Tensor, " 3"]]:
     """Turn (a rotation vector) and shift (px), both small, that bring an expected map nearest to one, float64.
 
     Least squares on ``own(r) = expected(r) + turn · (r × ∇) expected + shift · ∇ expected``.
