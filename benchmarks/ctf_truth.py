@@ -31,6 +31,7 @@ from halfmap.ctffit.ice import ice_signal
 from halfmap.ctffit.local import local_defocus, with_surface
 from halfmap.ctffit.model import Microscope
 from halfmap.ctffit.spectrum import micrograph_power, micrograph_spectrum, spectrum_of_power
+from halfmap.ctffit.thick import estimate_of_thick_specimen
 from halfmap.ctffit.thickness import CLEARLY
 from halfmap.simulate.background import MovieKind, random_background
 from halfmap.simulate.poses import Defocus
@@ -154,6 +155,7 @@ def thickness_errors(truth: Truth, thickness_A: float) -> dict[str, float]:
     spectrum = micrograph_spectrum(image, PIXEL_SIZE_A)
     first = estimate_ctf(spectrum, truth.microscope, SETTINGS)
     spectrum, first = on_finer_grid(image, PIXEL_SIZE_A, spectrum, first, truth.microscope, SETTINGS)
+    first = estimate_of_thick_specimen(first, spectrum, truth.microscope, SETTINGS)
     seen = thickness_of(first, truth.microscope)
     last = first
     if seen.improvement >= CLEARLY:

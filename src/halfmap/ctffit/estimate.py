@@ -116,29 +116,38 @@ def estimate_ctf(spectrum: Spectrum, microscope: Microscope, settings: FitSettin
         If the resolution range holds too few pixels.
     """
     rings = rings_of(spectrum, settings.min_resolution_A, settings.max_resolution_A)
-    limits = SearchRange(
+    candidates = find_candidates(rings, microscope, search_range(settings), N_CANDIDATES)
+    threshold = WORTH_REFINING * candidates[0].score
+    worth = [c for c in candidates[:N_REFINED] if c.score >= threshold]
+    fits = [refine(rings, microscope, c, fit_phase_shift=settings.phase_shift) for c in worth or candidates[:1]]
+    fits.sort(key=lambda fit: fit.cost)
+    found = found_by(fits[0], spectrum, microscope, settings)
+    return replace(found, candidates=tuple(candidates), alternatives=_alternatives(fits))
+
+
+def search_range(settings: FitSettings) -> SearchRange:
+    """The CTFs that the settings allow."""
+    return SearchRange(
         settings.min_defocus_A,
         settings.max_defocus_A,
         settings.max_astigmatism_A,
         PHASE_SHIFTS_RAD if settings.phase_shift else (0.0,),
     )
-    candidates = find_candidates(rings, microscope, limits, N_CANDIDATES)
-    threshold = WORTH_REFINING * candidates[0].score
-    worth = [c for c in candidates[:N_REFINED] if c.score >= threshold]
-    fits = [refine(rings, microscope, c, fit_phase_shift=settings.phase_shift) for c in worth or candidates[:1]]
-    fits.sort(key=lambda fit: fit.cost)
-    best = fits[0]
+
+
+def found_by(fit: RingFit, spectrum: Spectrum, microscope: Microscope, settings: FitSettings) -> CtfEstimate:
+    """The estimate that one fit makes, without candidates and alternatives."""
     whole = rings_of(spectrum, settings.min_resolution_A, 0.0)
-    curve = equal_phase_curve(whole, microscope, best.parameters)
+    curve = equal_phase_curve(whole, microscope, fit.parameters)
     return CtfEstimate(
-        **_ctf_and_errors(best),
-        figure_of_merit=max(best.correlation, 0.0),
-        fit_resolution_A=fit_resolution_A(curve) if best.evidence > ENOUGH_EVIDENCE else settings.min_resolution_A,
-        evidence=best.evidence,
+        **_ctf_and_errors(fit),
+        figure_of_merit=max(fit.correlation, 0.0),
+        fit_resolution_A=fit_resolution_A(curve) if fit.evidence > ENOUGH_EVIDENCE else settings.min_resolution_A,
+        evidence=fit.evidence,
         curve=curve,
-        candidates=tuple(candidates),
-        alternatives=_alternatives(fits),
-        picture=_picture(spectrum, microscope, best, curve, settings),
+        candidates=(),
+        alternatives=(),
+        picture=_picture(spectrum, microscope, fit, curve, settings),
     )
 
 

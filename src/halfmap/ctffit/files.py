@@ -17,6 +17,7 @@ from halfmap.ctffit.local import local_defocus, with_surface
 from halfmap.ctffit.model import Microscope
 from halfmap.ctffit.record import estimate_values, ice_values, surface_values, write_fit
 from halfmap.ctffit.spectrum import Spectrum, micrograph_power, spectrum_of_power
+from halfmap.ctffit.thick import estimate_of_thick_specimen
 from halfmap.ctffit.thickness import CLEARLY, NO_NODES, Thickness, thickness_from_nodes
 from halfmap.errors import BadInputError
 from halfmap.fourier.periodogram import FINEST_PIXEL_A, power_of_picture
@@ -63,6 +64,7 @@ def process_micrograph(files: MicrographFiles) -> dict[str, Any]:
         spectrum, estimate = on_finer_grid(
             image, files.pixel_size_A, spectrum, estimate, files.microscope, files.settings, power
         )
+    estimate = estimate_of_thick_specimen(estimate, spectrum, files.microscope, files.settings)
     seen = thickness_of(estimate, files.microscope)
     if seen.improvement >= CLEARLY:
         estimate = estimate_with_nodes(estimate, spectrum, files.microscope, files.settings, seen.thickness_A)

@@ -15,7 +15,7 @@ from halfmap.refine.images.alignment_box import Statistics
 from halfmap.refine.images.lattice import Lattice, MapGrid
 from halfmap.refine.refine3d.half import HalfState, first_noise, iterate
 from halfmap.refine.refine3d.local import Focus
-from halfmap.refine.refine3d.refinement import own_resolution_A, verdict
+from halfmap.refine.refine3d.verdict import own_resolution_A, verdict
 from halfmap.refine.search.climb import Landscape, climb
 from halfmap.refine.search.local import SliceSource, interpolate, pose_scores_plain
 from halfmap.refine.search.poses import PoseSearch, plan_search
@@ -152,7 +152,7 @@ def test_the_verdict_states_no_resolution_that_a_mask_spread():
     noise = [torch.randn(n, n, n, generator=generator) for _ in range(3)]
     shared = torch.fft.rfftn(noise[0]) * (radius_px((n, n, n)) < given_px + 0.5)
     first, second = (12 * torch.fft.irfftn(shared, s=(n, n, n)) + own for own in noise[1:])
-    mask = soft_ball((n, n, n), 18.0, 5.0)
+    mask = soft_ball((n, n, n), 24.0, 5.0)
     independence = Independence(joined_shells(mask), float(mask.mean()))
 
     reached_A = resolution_A(corrected_fsc(first, second, mask), 0.143, n, pixel_size_A, independence, 0.25)

@@ -18,7 +18,7 @@ from torch import Tensor
 from halfmap.constants import FSC_HALF_MAP_RECOVERED, FSC_HALF_MAP_THRESHOLD
 from halfmap.data.records import Volume
 from halfmap.errors import HalfmapError
-from halfmap.fourier.fsc import Independence, resolution_A, resolution_of_shell_A, shell_of_threshold
+from halfmap.fourier.fsc import Independence, resolution_A
 from halfmap.fourier.threads import single_threaded_torch
 from halfmap.fourier.windows import even_fast_size
 from halfmap.geometry.symmetry import point_group
@@ -31,6 +31,7 @@ from halfmap.refine.refine3d.options import FIRST_RESOLUTIONS_A, RefineOptions
 from halfmap.refine.refine3d.reference import fitted_scale, on_grid
 from halfmap.refine.refine3d.regulariser import Regulariser
 from halfmap.refine.refine3d.solvent import Solvent
+from halfmap.refine.refine3d.verdict import own_resolution_A, verdict
 from halfmap.refine.search.poses import Poses, SearchPlan, plan_search
 from halfmap.refine.search.prior import GivenPoses
 from halfmap.refine.session import Session
@@ -50,8 +51,6 @@ MASK_SHELLS = 2.0
 """Room for what a mask adds to a map's shells, in units of its reciprocal diameter."""
 SIGMAS_SEARCHED = 3.0
 """Room for shifts in a search near given poses, in standard deviations."""
-NO_GAIN = 0.9
-"""A final resolution worse than this share of the starting one is not evidence of a structure."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -471,36 +470,6 @@ class Refinement:
         if len(refined.iterations) >= self.options.max_iterations:
             self.session.warn(f"Ended after {self.options.max_iterations} iterations, perhaps before convergence.")
         return replace(refined, resolution_A=stated_A)
-
-
-def own_resolution_A(own: Tensor, grid: MapGrid, independence: Independence) -> float:
-    """The last shell to which the halves agree beyond their starting map, from :func:`own_fsc`.
-
-    Not interpolated: the curve is 1 as far as the starting map goes, by definition, and says nothing between.
-    """
-    shell = shell_of_threshold(own, FSC_HALF_MAP_THRESHOLD, independence, FSC_HALF_MAP_RECOVERED)
-    return resolution_of_shell_A(math.floor(shell), grid.box_px, grid.pixel_size_A)
-
-
-def verdict(reached_A: float, own_A: float, given_A: float) -> tuple[float, str]:
-    """The resolution to state, and why the result is no evidence of a structure (empty if it is).
-
-    Parameters
-    ----------
-    reached_A
-        To which the halves agree.
-    own_A
-        The same without what the mask spread (:func:`own_resolution_A`).
-    given_A
-        Of the starting map.
-    """
-    agree = f"The halves agree to {reached_A:.1f} Å"
-    if reached_A > NO_GAIN * given_A:
-        return reached_A, f"{agree} only, no further than the starting map was given ({given_A:.3g} Å)"
-    if own_A > NO_GAIN * given_A:
-        spread = f"{agree}, but beyond the {given_A:.3g} Å of the starting map only as a mask spreads what is shared"
-        return max(reached_A, own_A), spread
-    return reached_A, ""
 
 
 def shift_range_A(options: RefineOptions, pixel_size_A: float) -> float:
