@@ -11,7 +11,7 @@ import numpy as np
 from halfmap.ctffit.fit import RingFit, RingModel, refine
 from halfmap.ctffit.model import Microscope
 from halfmap.ctffit.quality import Curve, equal_phase_curve, equal_phase_frequency, fit_resolution_A
-from halfmap.ctffit.search import Candidate, SearchRange, find_candidates
+from halfmap.ctffit.search import Candidate, CandidateSearch, SearchRange
 from halfmap.ctffit.spectrum import Spectrum, rings_of
 from halfmap.typing import FloatArray
 
@@ -116,7 +116,7 @@ def estimate_ctf(spectrum: Spectrum, microscope: Microscope, settings: FitSettin
         If the resolution range holds too few pixels.
     """
     rings = rings_of(spectrum, settings.min_resolution_A, settings.max_resolution_A)
-    candidates = find_candidates(rings, microscope, search_range(settings), N_CANDIDATES)
+    candidates = CandidateSearch(rings, microscope, search_range(settings)).best(rings.value, N_CANDIDATES)
     threshold = WORTH_REFINING * candidates[0].score
     worth = [c for c in candidates[:N_REFINED] if c.score >= threshold]
     fits = [refine(rings, microscope, c, fit_phase_shift=settings.phase_shift) for c in worth or candidates[:1]]

@@ -43,38 +43,55 @@ class SearchRange:
     phase_shifts_rad: tuple[float, ...] = (0.0,)
 
 
-def find_candidates(rings: Rings, microscope: Microscope, limits: SearchRange, n: int) -> list[Candidate]:
-    """The best maxima of the correlation of rings and model, best first.
+class CandidateSearch:
+    """Correlates spectra of one geometry with the rings of every defocus, which are made once.
 
     The rings are averaged over cells of equal area in (direction, s²), where those of a defocus
     are equally spaced. Each direction is correlated with every defocus by one matrix product;
     an astigmatic candidate adds up the correlations of its defocus in each direction. Templates
     are made orthogonal to the smooth baseline, so that a wrong baseline scores nothing.
     """
-    picture, count, squared = _polar(rings)
-    margin = 0.5 * limits.max_astigmatism_A
-    defocus = np.arange(limits.min_defocus_A - margin, limits.max_defocus_A + margin, DEFOCUS_STEP_A)
-    even, odd = _templates(squared, count.mean(0), microscope, defocus, rings.length_A)
-    by_even, by_odd = picture @ even, picture @ odd
-    weight = count.sum(0)
-    power = [weight @ product for product in (even * even, even * odd, odd * odd)]
-    total = float((rings.weight[rings.shell] * rings.value**2).sum())
-    inside = (defocus >= limits.min_defocus_A) & (defocus <= limits.max_defocus_A)
-    found = []
-    for shift in limits.phase_shifts_rad:
-        c, s = np.cos(2.0 * shift), np.sin(2.0 * shift)
-        norm = np.sqrt(np.maximum(c * c * power[0] + 2 * c * s * power[1] + s * s * power[2], 1e-30) * total)
-        best, vector = _best_astigmatism(c * by_even + s * by_odd, limits.max_astigmatism_A)
-        score = np.where(inside, best / norm, -np.inf)
-        for at in _maxima(score, n):
-            x, y = vector[at]
-            found.append(Candidate(float(defocus[at]), float(x), float(y), shift, float(score[at])))
-    found.sort(key=lambda candidate: -candidate.score)
-    kept: list[Candidate] = []
-    for candidate in found:
-        if len(kept) < n and all(_distinct(candidate, other) for other in kept):
-            kept.append(candidate)
-    return kept
+
+    def __init__(self, rings: Rings, microscope: Microscope, limits: SearchRange) -> None:
+        self.limits = limits
+        self._weight = rings.weight[rings.shell]
+        self._cell, squared = _polar_cells(rings)
+        count = self._polar(self._weight)
+        margin = 0.5 * limits.max_astigmatism_A
+        self._defocus = np.arange(limits.min_defocus_A - margin, limits.max_defocus_A + margin, DEFOCUS_STEP_A)
+        self._even, self._odd = even, odd = _templates(
+            squared, count.mean(0), microscope, self._defocus, rings.length_A
+        )
+        weight = count.sum(0)
+        self._power = [weight @ product for product in (even * even, even * odd, odd * odd)]
+
+    def best(self, value: FloatArray, n: int) -> list[Candidate]:
+        """The best maxima of the correlation of values at the pixels of the rings with the templates, best first."""
+        limits, defocus, power = self.limits, self._defocus, self._power
+        picture = self._polar(value * self._weight)
+        by_even, by_odd = picture @ self._even, picture @ self._odd
+        total = float((self._weight * value**2).sum())
+        inside = (defocus >= limits.min_defocus_A) & (defocus <= limits.max_defocus_A)
+        found = []
+        for shift in limits.phase_shifts_rad:
+            c, s = np.cos(2.0 * shift), np.sin(2.0 * shift)
+            norm = np.sqrt(np.maximum(c * c * power[0] + 2 * c * s * power[1] + s * s * power[2], 1e-30) * total)
+            best, vector = _best_astigmatism(c * by_even + s * by_odd, limits.max_astigmatism_A)
+            score = np.where(inside, best / norm, -np.inf)
+            for at in _maxima(score, n):
+                x, y = vector[at]
+                found.append(Candidate(float(defocus[at]), float(x), float(y), shift, float(score[at])))
+        found.sort(key=lambda candidate: -candidate.score)
+        kept: list[Candidate] = []
+        for candidate in found:
+            if len(kept) < n and all(_distinct(candidate, other) for other in kept):
+                kept.append(candidate)
+        return kept
+
+    def _polar(self, values: FloatArray) -> FloatArray:
+        """Sums of values ``[angle, radius]``."""
+        sums = np.bincount(self._cell, values, N_ANGLES * N_RADII).astype(np.float64)
+        return sums.reshape(N_ANGLES, N_RADII)
 
 
 def _distinct(a: Candidate, b: Candidate) -> bool:
@@ -82,19 +99,14 @@ def _distinct(a: Candidate, b: Candidate) -> bool:
     return abs(a.defocus_A - b.defocus_A) > APART_A or min(apart, np.pi - apart) > 0.3
 
 
-def _polar(rings: Rings) -> tuple[Array, Array, Array]:
-    """Weighted sums of values and of ones ``[angle, radius]``, and s² of each radius."""
+def _polar_cells(rings: Rings) -> tuple[Array, FloatArray]:
+    """The cell (direction and radius as one number) of each pixel, and s² of each radius."""
     angle = np.mod(np.arctan2(rings.sin_2, rings.cos_2), 2.0 * np.pi)
     column = np.minimum((angle * (N_ANGLES / (2.0 * np.pi))).astype(np.int64), N_ANGLES - 1)
     low, high = rings.frequency_squared.min(), rings.frequency_squared.max()
     width = (high - low) / N_RADII
     row = np.minimum(((rings.frequency_squared - low) / width).astype(np.int64), N_RADII - 1)
-    cell = column * N_RADII + row
-    size = N_ANGLES * N_RADII
-    weight = rings.weight[rings.shell]
-    total = np.bincount(cell, rings.value * weight, size).reshape(N_ANGLES, N_RADII)
-    count = np.bincount(cell, weight, size).reshape(N_ANGLES, N_RADII)
-    return total, count, low + width * (np.arange(N_RADII) + 0.5)
+    return column * N_RADII + row, low + width * (np.arange(N_RADII) + 0.5)
 
 
 def _templates(

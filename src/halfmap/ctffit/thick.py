@@ -10,7 +10,7 @@ import numpy as np
 from halfmap.ctffit.estimate import Alternative, CtfEstimate, FitSettings, found_by, search_range
 from halfmap.ctffit.fit import refine
 from halfmap.ctffit.model import Microscope
-from halfmap.ctffit.search import Candidate, find_candidates
+from halfmap.ctffit.search import Candidate, CandidateSearch
 from halfmap.ctffit.spectrum import Spectrum, rings_of
 from halfmap.ctffit.thickness import CLEARLY
 
@@ -34,11 +34,11 @@ def estimate_of_thick_specimen(
     if not estimate.has_rings or estimate.fit_resolution_A <= NO_NODE_A:
         return estimate
     rings = rings_of(spectrum, settings.min_resolution_A, settings.max_resolution_A)
+    search = CandidateSearch(rings, microscope, search_range(settings))
 
     def candidates(thickness_A: float) -> list[tuple[float, Candidate]]:
         nodes = np.sinc(microscope.wavelength_A * thickness_A * rings.frequency_squared)
-        inverted = replace(rings, value=rings.value * nodes)
-        return [(thickness_A, each) for each in find_candidates(inverted, microscope, search_range(settings), 2)]
+        return [(thickness_A, each) for each in search.best(rings.value * nodes, 2)]
 
     tried = candidates(TRIED_A[0])
     if tried[0][1].score <= estimate.candidates[0].score:

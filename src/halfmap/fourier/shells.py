@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from halfmap.errors import HalfmapError
@@ -53,11 +55,17 @@ def shell_mean(values: Float[Tensor, ...], shell: Int[Tensor, ...]) -> Float[Ten
 
 
 def spread(
-    profile: Float[Tensor, " shells"], shell: Int[Tensor, "*volume"], beyond: float = 0.0
-) -> Float[Tensor, "*volume"]:
-    """Value of a radial profile at each element of a layout; ``beyond`` past its last shell."""
-    extended = torch.cat((profile, profile.new_tensor([beyond])))
-    return extended[shell.clamp(max=len(profile))]
+    profile: Float[Tensor, "*profiles shells"], shell: Int[Tensor, "*volume"], beyond: float = 0.0
+) -> Float[Tensor, ...]:
+    """Value of a radial profile, or of each of several, at each element of a layout; ``beyond`` past its last shell."""
+    extended = torch.nn.functional.pad(profile, (0, 1), value=beyond)
+    return extended[..., shell.clamp(max=profile.shape[-1])]
+
+
+def whitened(transform: Complex[Tensor, "*volume"], shell: Int[Tensor, "*volume"]) -> Complex[Tensor, "*volume"]:
+    """A transform with a mean power of one in every shell up to Nyquist, and nothing beyond."""
+    amplitude = shell_mean(transform.abs().square(), shell).sqrt().clamp_min(1e-30)
+    return transform / spread(amplitude.to(transform.real.dtype), shell, math.inf)
 
 
 def radial_average(image: Float[Tensor, "*image"]) -> Float[Tensor, " radii"]:

@@ -13,15 +13,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Complex, Float
 from scipy.ndimage import affine_transform
 from scipy.optimize import minimize
 from torch import Tensor
 
 from halfmap.errors import HalfmapError
 from halfmap.fourier.crop import resample_3d
+from halfmap.fourier.fsc import correlation_of_transforms
 from halfmap.fourier.grid import real_space_radius_px
-from halfmap.fourier.shells import shell_index_3d, shell_mean, spread
+from halfmap.fourier.shells import shell_index_3d, spread, whitened
 from halfmap.geometry.rotations import matrix_from_rotation_vector
 from halfmap.geometry.so3 import grid
 from halfmap.typing import FloatArray
@@ -130,10 +131,10 @@ def _tuned(
     """Gauss-Newton steps to the pose that leaves least of the map unexplained by the reference, in all shells."""
     n = reference.shape[0]
     shell = shell_index_3d(n, reference.device)
-    reference_ft = _whitened(torch.fft.rfftn(reference), shell)
+    reference_ft = whitened(torch.fft.rfftn(reference), shell)
     for _ in range(MAX_STEPS):
-        map_ft = _whitened(torch.fft.rfftn(aligned_map(volume, alignment, pixel_size_A)), shell)
-        agreement = shell_mean((map_ft * reference_ft.conj()).real, shell).clamp(0.0, MOST_AGREEMENT)
+        map_ft = whitened(torch.fft.rfftn(aligned_map(volume, alignment, pixel_size_A)), shell)
+        agreement = correlation_of_transforms(map_ft, reference_ft).clamp(0.0, MOST_AGREEMENT)
         # The whitened map is the reference times the agreement, and noise with the rest of its power.
         precision = torch.where(agreement > 0, 1 / (1 - agreement.square()).sqrt(), 0.0)
         own = torch.fft.irfftn(map_ft * spread(precision.float(), shell), s=(n, n, n))
@@ -146,13 +147,6 @@ def _tuned(
         if float(turn_rad.norm()) * n / 2 + float(shift_px.norm()) < SETTLED_PX:
             break
     return alignment
-
-
-def _whitened(transform: Complex[Tensor, "z y x"], shell: Int[Tensor, "z y x"]) -> Complex[Tensor, "z y x"]:
-    """A transform with a mean power of one in every shell; nothing beyond Nyquist, and where there is no power."""
-    power = shell_mean(transform.abs().square(), shell)
-    factor = torch.where(power > 1e-12 * power.max(), power.clamp_min(1e-300).rsqrt(), 0.0)
-    return transform * spread(factor.float(), shell)
 
 
 def _step(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from halfmap.fourier.crop import resample_3d
 from halfmap.fourier.ordered_sums import sums_by_index
-from halfmap.fourier.shells import shell_index_3d, shell_mean, spread
+from halfmap.fourier.shells import shell_index_3d, whitened
 from halfmap.fourier.transform import centred_irfftn, centred_rfftn
 from halfmap.fourier.windows import low_pass, soft_ball
 from halfmap.geometry.rotations import matrix_from_rotation_vector
@@ -239,9 +239,8 @@ def _detail(volume: Float[Tensor, "n n n"], radius_px: float) -> Float[Tensor, "
     n = volume.shape[0]
     transform = centred_rfftn(volume)
     shell = shell_index_3d(n, volume.device)
-    amplitude = shell_mean(transform.abs().square(), shell).sqrt().clamp_min(1e-30).to(volume.dtype)
     weight = low_pass(shell.to(volume.dtype), radius_px) * (shell > COARSEST_SHELLS)
-    return centred_irfftn(transform / spread(amplitude, shell, math.inf) * weight, n)
+    return centred_irfftn(whitened(transform, shell) * weight, n)
 
 
 def _without_radial_average(volume: Float[Tensor, "n n n"], centre_px: Float[Tensor, " 3"]) -> Float[Tensor, "n n n"]:

@@ -6,7 +6,7 @@ from scipy.optimize import lsq_linear
 from halfmap.ctffit.fit import RingModel
 from halfmap.ctffit.model import Microscope, fading
 from halfmap.ctffit.quality import Curve, fit_resolution_A, same_phase_squared
-from halfmap.ctffit.search import SearchRange, find_candidates
+from halfmap.ctffit.search import CandidateSearch, SearchRange
 from halfmap.ctffit.spectrum import micrograph_spectrum, radial_basis, rings_of, smooth_baseline
 from halfmap.optics.ctf import ctf_2d
 
@@ -93,7 +93,7 @@ def test_basis_functions_sum_to_one():
 
 def test_the_search_finds_the_neighbourhood_of_the_truth(make_spectrum, titan):
     rings = rings_of(make_spectrum(21000, 20000, 70), 30.0, 4.0)
-    best, *others = find_candidates(rings, titan, SearchRange(3000.0, 50000.0, 2000.0), 5)
+    best, *others = CandidateSearch(rings, titan, SearchRange(3000.0, 50000.0, 2000.0)).best(rings.value, 5)
     assert abs(best.defocus_A - 20500) < 150
     assert (
         np.hypot(

@@ -58,8 +58,7 @@ def test_the_other_hand_is_found_and_brought_there(maps):
     assert shift_A < 0.1
 
 
-def test_what_nothing_tells_stays_as_it_is():
-    """Two balls: no turn is better than another, and none is made of noise."""
+def test_a_ball_is_centred_though_nothing_tells_its_turn():
     atoms = replace(asymmetric(1), position_A=np.zeros_like(asymmetric(1).position_A))
     ball = density(atoms)
     noise = 0.01 * ball.max() * torch.randn(N, N, N, generator=torch.Generator().manual_seed(4))

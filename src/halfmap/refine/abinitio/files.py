@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from halfmap.data.records import ImageSet, Volume
 from halfmap.fourier.crop import pad_3d, resample_3d
@@ -93,12 +95,7 @@ def reconstruct_particles(
     volumes = [resample_3d(pad_3d(v.cpu(), native_box_px(grid, native)), native.box_px) for v in result.volumes]
     figures: dict[str, Any] = {}
     if search.run.symmetry == "C1" and options.classes == 1 and search.shape_gain >= TOLD_APART:
-        group = found_group(volumes[0], native.pixel_size_A, reached_A[0], session)
-        figures = {"symmetry_found": group.name if group else "C1"}
-        if group is not None:
-            figures["symmetry_correlation"] = round(group.worst, 3)
-            result = turned_poses(result, group)
-            volumes = [turned_map(volumes[0], native.pixel_size_A, group)]
+        result, volumes[0], figures = _in_own_frame(result, volumes[0], native.pixel_size_A, reached_A[0], session)
     maps = [Volume(volume.numpy(), native.pixel_size_A) for volume in volumes]
     write_volume(folder / "map.mrc", maps[0])
     particles = _with_poses(images, result, used)
@@ -119,6 +116,17 @@ def reconstruct_particles(
         | _figures(search, told_apart_A, session)
         | figures
     )
+
+
+def _in_own_frame(
+    result: Hypothesis, volume: Float[Tensor, "n n n"], pixel_size_A: float, resolution_A: float, session: Session
+) -> tuple[Hypothesis, Float[Tensor, "n n n"], dict[str, Any]]:
+    """A hypothesis and its map in the frame of the symmetry that the map has by itself, and what is said of that."""
+    group = found_group(volume, pixel_size_A, resolution_A, session)
+    if group is None:
+        return result, volume, {"symmetry_found": "C1"}
+    figures = {"symmetry_found": group.name, "symmetry_correlation": round(group.worst, 3)}
+    return turned_poses(result, group), turned_map(volume, pixel_size_A, group), figures
 
 
 def _figures(search: _Searched, told_apart_A: float | None, session: Session) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from halfmap.errors import HalfmapError
-from halfmap.fourier.shells import shell_index_2d
+from halfmap.fourier.shells import shell_index_2d, spread
 from halfmap.fourier.windows import soft_ball
 from halfmap.refine.class2d.options import Class2DOptions
 from halfmap.refine.class2d.schedule import Pass, schedule
@@ -185,7 +185,7 @@ class Classification:
         polar = _unfiltered(grid, both)
         if step.centre:
             polar = self._centred(grid, polar, signal, assignment)
-        images = ring_filtered(self._masked_images(grid, polar), signal)
+        images = self._filtered_images(grid, polar, signal)
         count = both.count.double().cpu().numpy()
         if step.reseed:
             images, halves = self._restarted(grid, images, halves, signal, count)
@@ -195,6 +195,15 @@ class Classification:
 
     def _masked_images(self, grid: RingGrid, polar: Complex[Tensor, "d r t"]) -> Float[Tensor, "d y x"]:
         return images_of_rings(grid, polar, self.box_px) * self.mask
+
+    def _filtered_images(
+        self, grid: RingGrid, polar: Complex[Tensor, "d r t"], passed: Float[Tensor, "d r"]
+    ) -> Float[Tensor, "d y x"]:
+        """Masked images with a share of their transforms passed at each ring, of each class its own; none beyond."""
+        images = self._masked_images(grid, polar)
+        factor = spread(passed.to(images.dtype), shell_index_2d(self.box_px, images.device))
+        filtered: Tensor = torch.fft.irfft2(torch.fft.rfft2(images) * factor, s=images.shape[-2:])
+        return filtered
 
     def _transform(self, radius_px: int, *, fine_angles: bool = False) -> RingTransform:
         grid = ring_grid(radius_px + 0.499, self.object_radius_frac)
@@ -223,7 +232,7 @@ class Classification:
         self, grid: RingGrid, polar: Complex[Tensor, "d r t"], signal: Float[Tensor, "d r"], assignment: Assignment
     ) -> Complex[Tensor, "d r t"]:
         """Move the centre of mass of each class to the origin, and its particles with it."""
-        images = ring_filtered(self._masked_images(grid, polar), signal)
+        images = self._filtered_images(grid, polar, signal)
         shift_px = -centre_of_mass_px(images)
         points = ring_points(grid, polar.device).flatten(0, 1)
         factors = shift_phases(points[:, 0], points[:, 1], shift_px, float(self.box_px))
@@ -250,7 +259,7 @@ class Classification:
             return images, halves
         pairs = min(small.size, len(count) - small.size)
         large, small = np.argsort(-count, kind="stable")[:pairs], small[:pairs]
-        first, second = (ring_filtered(self._masked_images(grid, _unfiltered(grid, half)), signal) for half in halves)
+        first, second = (self._filtered_images(grid, _unfiltered(grid, half), signal) for half in halves)
         images = images.clone()
         images[torch.as_tensor(large)] = first[torch.as_tensor(large)]
         images[torch.as_tensor(small)] = second[torch.as_tensor(large)]
@@ -268,15 +277,6 @@ def _unfiltered(grid: RingGrid, sums: RingSums) -> Complex[Tensor, "d r t"]:
     """Averages corrected for the CTF, with all that they show but where next to nothing was seen."""
     nearly_all = torch.full((len(sums.count), grid.n_rings), 0.9, device=sums.count.device)
     return filtered_averages(grid, sums, nearly_all)
-
-
-def ring_filtered(images: Float[Tensor, "d y x"], passed: Float[Tensor, "d r"]) -> Float[Tensor, "d y x"]:
-    """Square images with a share of their transforms passed at each ring, of each image its own; none beyond."""
-    n = images.shape[-1]
-    extended = torch.nn.functional.pad(passed.to(images.dtype), (0, 1))
-    factor = extended[:, shell_index_2d(n, images.device).clamp(max=passed.shape[1])]
-    filtered: Tensor = torch.fft.irfft2(torch.fft.rfft2(images) * factor, s=(n, n))
-    return filtered
 
 
 def centre_of_mass_px(images: Float[Tensor, "d y x"]) -> Float[Tensor, "d 2"]:
